@@ -1,0 +1,1 @@
+"""Pure code: numpy and the standard library. No I/O, no clock, no hidden randomness."""

@@ -1,0 +1,283 @@
+"""The words of the house: items, what people and models said about them, and their shapes.
+
+Geometry convention everywhere inside labelbridge: float pixels of the EXIF-oriented image, origin at the
+top-left corner, x to the right, y down, boxes as half-open ``xyxy``. Each tool and each file format is
+converted to and from this at its own edge.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bridge.errors import DataError
+
+Xyxy = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle ``x1, y1, x2, y2`` in pixels, turned by ``rotation`` degrees clockwise about its centre."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    rotation: float = 0.0
+
+    @property
+    def xyxy(self) -> Xyxy:
+        return (self.x1, self.y1, self.x2, self.y2)
+
+    def problem(self) -> str | None:
+        """Why this box cannot be scored, or None: a coordinate that is no finite number, or no area."""
+        if not all(map(math.isfinite, (*self.xyxy, self.rotation))):
+            return f"a coordinate is not a finite number: {self.xyxy}"
+        if self.x2 <= self.x1 or self.y2 <= self.y1:
+            return f"the box has no area: {self.x2 - self.x1:g} x {self.y2 - self.y1:g} px"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Polygon:
+    """A closed ring of ``(x, y)`` pixel points, at least three, not repeated at the end."""
+
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """A full-frame binary mask as COCO's uncompressed run lengths.
+
+    ``counts`` are lengths of alternating runs of 0 and 1, beginning with 0, in column-major order, and sum to
+    ``height * width``.
+    """
+
+    height: int
+    width: int
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A label of the whole item."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextSpan:
+    """Characters ``start`` (included) to ``end`` (excluded) of a text item."""
+
+    start: int
+    end: int
+
+
+Shape = Box | Polygon | Mask | Tag | TextSpan
+
+_SHAPES: dict[str, type[Shape]] = {"box": Box, "polygon": Polygon, "mask": Mask, "tag": Tag, "span": TextSpan}
+_KINDS: dict[type[Shape], str] = {kind: name for name, kind in _SHAPES.items()}
+
+
+def shape_to_list(shape: Shape) -> list[Any]:
+    """A shape as a JSON-able list whose first entry names its kind."""
+    kind = _KINDS[type(shape)]
+    match shape:
+        case Box():
+            return [kind, *shape.xyxy, shape.rotation]
+        case Polygon():
+            return [kind, [list(p) for p in shape.points]]
+        case Mask():
+            return [kind, shape.height, shape.width, list(shape.counts)]
+        case TextSpan():
+            return [kind, shape.start, shape.end]
+        case Tag():
+            return [kind]
+
+
+def shape_from_list(data: Sequence[Any]) -> Shape:
+    """Inverse of :func:`shape_to_list`.
+
+    Raises:
+        DataError: the list names no known kind of shape.
+    """
+    kind, *rest = data
+    if kind == "box":
+        return Box(*rest)
+    if kind == "polygon":
+        return Polygon(tuple((float(x), float(y)) for x, y in rest[0]))
+    if kind == "mask":
+        return Mask(rest[0], rest[1], tuple(rest[2]))
+    if kind == "span":
+        return TextSpan(*rest)
+    if kind == "tag":
+        return Tag()
+    raise DataError(f"unknown kind of shape {kind!r}", expected="one of " + ", ".join(_SHAPES))
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image (or one frame of a task).
+
+    Attributes:
+        id: the tool's id, as text (Label Studio: the task id).
+        name: what a person would call it: the file name without folders.
+        image: the tool's own reference to the image (URL or path); only the tool can read it.
+        width, height: pixels of the EXIF-oriented image; None when nobody has said so yet.
+    """
+
+    id: str
+    name: str
+    image: str
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One object as a person labelled it.
+
+    Attributes:
+        id: unique within the target, stable while the tool keeps the object.
+        label: class name. Labels are matched by name, never by id.
+        origin: ``manual``, or ``prediction`` (a suggestion accepted untouched), ``prediction-changed``.
+    """
+
+    id: str
+    label: str
+    shape: Shape
+    origin: Literal["manual", "prediction", "prediction-changed"] = "manual"
+
+    @property
+    def revision(self) -> str:
+        """Digest of label and shape: equal exactly when nobody changed the object."""
+        return revision_of(self.label, self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """All objects one person submitted for one item: the unit that is scored.
+
+    An empty ``annotations`` means the person said that nothing is there. An item that nobody has submitted
+    has no Submission at all, and is never scored for missing objects.
+    """
+
+    id: str
+    annotator: str
+    annotations: tuple[Annotation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One object as a model sees it; ``confidence`` is in [0, 1]."""
+
+    label: str
+    shape: Shape
+    confidence: float
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in the raw data that cannot be scored; becomes a finding of its own kind, never a crash.
+
+    Attributes:
+        kind: a data-check value of :class:`bridge.core.findings.ErrorType`.
+        message: one sentence for a person.
+        annotation_id: the object it is about; None when it is about the whole item.
+    """
+
+    kind: str
+    message: str
+    annotation_id: str | None = None
+    submission_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One item with all that is known about it."""
+
+    item: Item
+    submissions: tuple[Submission, ...] = ()
+    predictions: tuple[Prediction, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """The class names of a target, in the tool's order, without repeats."""
+
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        repeated = sorted({n for n in self.names if self.names.count(n) > 1})
+        if repeated:
+            raise DataError(
+                f"label names occur twice: {', '.join(repeated)}",
+                expected="each label name once",
+                todo="Rename or merge them in the tool's label configuration",
+            )
+
+    def index(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.names)}
+
+
+def revision_of(label: str, shape: Shape) -> str:
+    """16 hex digits over label and shape.
+
+    Coordinates are rounded to 1/100 pixel first: tools that store percentages give them back with rounding
+    noise far below that, and a person cannot move a corner by less.
+    """
+    return digest([label, _rounded(shape_to_list(shape), 2)])
+
+
+def digest(value: object, digits: int = 16) -> str:
+    """The first ``digits`` hex digits of the SHA-256 of the value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
+
+
+def _rounded(value: Any, places: int) -> Any:
+    if isinstance(value, float):
+        return round(value, places) + 0.0
+    if isinstance(value, list):
+        return [_rounded(v, places) for v in value]
+    return value
+
+
+def record_to_dict(record: Record) -> dict[str, Any]:
+    """A record as JSON-able data: the form that snapshots keep."""
+    item = record.item
+    return {
+        "item": [item.id, item.name, item.image, item.width, item.height],
+        "submissions": [
+            [s.id, s.annotator, [[a.id, a.label, shape_to_list(a.shape), a.origin] for a in s.annotations]]
+            for s in record.submissions
+        ],
+        "predictions": [[p.label, shape_to_list(p.shape), p.confidence, p.model] for p in record.predictions],
+        "problems": [[p.kind, p.message, p.annotation_id, p.submission_id] for p in record.problems],
+    }
+
+
+def record_from_dict(data: Mapping[str, Any]) -> Record:
+    """Inverse of :func:`record_to_dict`."""
+    return Record(
+        item=Item(*data["item"]),
+        submissions=tuple(
+            Submission(sid, who, tuple(Annotation(a, label, shape_from_list(s), o) for a, label, s, o in objects))
+            for sid, who, objects in data["submissions"]
+        ),
+        predictions=tuple(Prediction(label, shape_from_list(s), c, m) for label, s, c, m in data["predictions"]),
+        problems=tuple(Problem(*p) for p in data["problems"]),
+    )
+
+
+def snapshot_hash(records: Iterable[Record]) -> str:
+    """SHA-256 (hex) over items and annotations in the given order; predictions do not count."""
+    whole = hashlib.sha256()
+    for record in records:
+        data = record_to_dict(record)
+        whole.update(digest([data["item"], data["submissions"]], 64).encode())
+    return whole.hexdigest()

@@ -1,0 +1,112 @@
+"""Objects as flat columns: what the scorers work on, whatever the number of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bridge.core.annotations import Annotation, Box, Item, LabelSet, Prediction, Record, Submission
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectTable:
+    """Boxes of many images, one row each, grouped by unit.
+
+    Attributes:
+        unit: (N,) int64, index of the unit (one submission of one item), not falling.
+        label: (N,) int64, index into the label set.
+        xyxy: (N, 4) float64, pixels, half-open, before rotation.
+        rotation: (N,) float64, degrees clockwise about the box centre.
+        confidence: (N,) float64 in [0, 1]; 1.0 for people's objects.
+    """
+
+    unit: Ints
+    label: Ints
+    xyxy: Floats
+    rotation: Floats
+    confidence: Floats
+
+    def __len__(self) -> int:
+        return len(self.unit)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One submission of one item: what a scorer judges."""
+
+    item: Item
+    submission: Submission
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Everything one scoring pass sees.
+
+    Row ``k`` of ``given`` is ``annotations[k]``, row ``k`` of ``predicted`` is ``predictions[k]``. An item with
+    several submissions has one unit for each, and its predictions stand in ``predicted`` once per unit.
+    Objects that cannot be scored (no area, not finite, a label out of the set, no box) are left out: the data
+    checks report them.
+    """
+
+    target: str
+    labels: LabelSet
+    units: tuple[Unit, ...]
+    annotations: tuple[Annotation, ...]
+    predictions: tuple[Prediction, ...]
+    given: ObjectTable
+    predicted: ObjectTable
+
+
+def build_workload(target: str, labels: LabelSet, records: Sequence[Record]) -> Workload:
+    """Flatten records into columns. Predictions keep the order they have in their record."""
+    index = labels.index()
+    units: list[Unit] = []
+    annotations: list[Annotation] = []
+    predictions: list[Prediction] = []
+    given_unit: list[int] = []
+    predicted_unit: list[int] = []
+    for record in records:
+        usable = [p for p in record.predictions if p.label in index and _is_good_box(p.shape)]
+        for submission in record.submissions:
+            here = len(units)
+            units.append(Unit(record.item, submission))
+            for annotation in submission.annotations:
+                if annotation.label in index and _is_good_box(annotation.shape):
+                    annotations.append(annotation)
+                    given_unit.append(here)
+            predictions.extend(usable)
+            predicted_unit.extend([here] * len(usable))
+    return Workload(
+        target=target,
+        labels=labels,
+        units=tuple(units),
+        annotations=tuple(annotations),
+        predictions=tuple(predictions),
+        given=_table(given_unit, annotations, index, np.ones(len(annotations))),
+        predicted=_table(predicted_unit, predictions, index, np.array([p.confidence for p in predictions], float)),
+    )
+
+
+def _is_good_box(shape: object) -> bool:
+    return isinstance(shape, Box) and shape.problem() is None
+
+
+def _table(
+    unit: list[int], objects: Sequence[Annotation | Prediction], index: dict[str, int], confidence: Floats
+) -> ObjectTable:
+    shapes = [o.shape for o in objects]
+    boxes = [(s.x1, s.y1, s.x2, s.y2, s.rotation) for s in shapes if isinstance(s, Box)]
+    columns = np.array(boxes, dtype=np.float64).reshape(-1, 5)
+    return ObjectTable(
+        unit=np.array(unit, dtype=np.int64),
+        label=np.array([index[o.label] for o in objects], dtype=np.int64),
+        xyxy=columns[:, :4],
+        rotation=columns[:, 4],
+        confidence=np.asarray(confidence, dtype=np.float64),
+    )

@@ -1,0 +1,142 @@
+"""Annotation tools: where labels live, behind one protocol.
+
+An AnnotationTool MUST convert to and from the geometry of :mod:`bridge.core.annotations` inside its own files and hand
+out no type of its own. It MUST be safe to call again after a crash at any point: every writing method first finds out
+what is already there. It MUST NOT overwrite, move or delete anything a person made, except through
+:meth:`AnnotationTool.apply_fixes`, and there only where the object is unchanged since it was scored. It MUST report a
+broken item as a ``Problem`` in its record and go on; it MUST raise a :class:`~bridge.errors.ToolError` (never a
+library's own exception) when the tool itself fails. It MUST keep the memory it uses bounded by the page.
+
+A read-only source (files) raises ``ToolError`` from the writing methods, and says so in ``TargetInfo.writable``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from bridge.core.annotations import Annotation, Item, LabelSet, Prediction, Record
+from bridge.core.findings import Finding, Fix, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class TargetInfo:
+    """What a target is. ``url`` is for a person's browser; empty for files. ``items`` is the number of items."""
+
+    target: str
+    title: str
+    labels: LabelSet
+    items: int
+    url: str = ""
+    writable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some records, in the tool's own stable order. ``next`` is the cursor for the page after; None at the end."""
+
+    records: tuple[Record, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prelabel:
+    """The predictions for one item; an empty tuple means that the model found nothing."""
+
+    item: Item
+    predictions: tuple[Prediction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewCase:
+    """One finding to be reviewed, with the other objects near it, so that the reviewer sees what is labelled."""
+
+    finding: Finding
+    item: Item
+    context: tuple[Annotation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PushedCase:
+    """Where a finding went: ``ref`` is the tool's id of the review object, ``url`` opens it in a browser."""
+
+    finding_id: str
+    ref: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """A place in the tool where findings are reviewed. ``ref`` finds it again (Label Studio: the project id)."""
+
+    ref: str
+    url: str
+    created: bool
+
+
+class Outcome(StrEnum):
+    """What became of a fix."""
+
+    APPLIED = "applied"
+    ALREADY = "already"
+    CONFLICT = "conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class FixOrder:
+    """A fix to write: ``finding`` names the object and the revision it must still have."""
+
+    finding: Finding
+    fix: Fix
+
+
+@dataclass(frozen=True, slots=True)
+class FixResult:
+    """``message`` says in one sentence what was written, or what stood in the way."""
+
+    finding_id: str
+    outcome: Outcome
+    message: str
+
+
+class AnnotationTool(Protocol):
+    """One target of one tool; see the module's text for what it MUST and MUST NOT do."""
+
+    @property
+    def target(self) -> str:
+        """The full target, as in ``ls:project/7``."""
+
+    def describe(self) -> TargetInfo:
+        """Title, labels and size; the cheapest call that proves that the target can be read."""
+
+    def read_page(self, after: str | None, limit: int, model: str | None = None) -> Page:
+        """At most ``limit`` records behind the cursor ``after`` (None: from the start).
+
+        ``model`` limits the predictions to that model's; None reads those of every model.
+        """
+
+    def read_record(self, item_id: str) -> Record:
+        """One item as it is now, without predictions. Raises ``NotFound``."""
+
+    def read_image(self, item: Item) -> bytes:
+        """The image file as stored. Raises ``ImageError`` (naming the item) when it cannot be had."""
+
+    def write_predictions(self, model: str, batch: Sequence[Prelabel]) -> int:
+        """Store predictions beside people's work; items that hold some of ``model`` already are left alone.
+
+        Returns the number of items written.
+        """
+
+    def open_review(self, labels: LabelSet, title: str) -> Review:
+        """The place for this target's findings: found again when it exists, else made."""
+
+    def push_cases(self, review: Review, cases: Sequence[ReviewCase]) -> list[PushedCase]:
+        """Put findings up for review; those that are there already are answered with where they are."""
+
+    def read_verdicts(self, review: Review, since: str | None) -> Iterator[Verdict]:
+        """Reviewers' answers changed at or after ``since`` (ISO 8601, the tool's clock); None reads all."""
+
+    def apply_fixes(self, orders: Sequence[FixOrder]) -> list[FixResult]:
+        """Write fixes where the object is unchanged since it was scored; one result per order, in order."""
