@@ -197,12 +197,17 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One item with all that is known about it."""
+    """One item with all that is known about it.
+
+    ``predicted_by`` names the models that have looked at the item: one that is here but has no prediction below
+    found nothing, which is not the same as never having looked.
+    """
 
     item: Item
     submissions: tuple[Submission, ...] = ()
     predictions: tuple[Prediction, ...] = ()
     problems: tuple[Problem, ...] = ()
+    predicted_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +263,7 @@ def record_to_dict(record: Record) -> dict[str, Any]:
         ],
         "predictions": [[p.label, shape_to_list(p.shape), p.confidence, p.model] for p in record.predictions],
         "problems": [[p.kind, p.message, p.annotation_id, p.submission_id] for p in record.problems],
+        "predicted_by": list(record.predicted_by),
     }
 
 
@@ -271,6 +277,7 @@ def record_from_dict(data: Mapping[str, Any]) -> Record:
         ),
         predictions=tuple(Prediction(label, shape_from_list(s), c, m) for label, s, c, m in data["predictions"]),
         problems=tuple(Problem(*p) for p in data["problems"]),
+        predicted_by=tuple(data["predicted_by"]),
     )
 
 
