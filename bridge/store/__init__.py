@@ -1,0 +1,31 @@
+"""The store: SQLAlchemy Core tables and a hash-chained audit log; SQLite by default, PostgreSQL by URL.
+
+:class:`Store` is the only door. It hands out the frozen rows of :mod:`bridge.store.rows` and the types of
+:mod:`bridge.core`, never a database type.
+"""
+
+from __future__ import annotations
+
+from bridge.store.rows import (
+    AuditEvent,
+    FixRecord,
+    PrecisionRow,
+    Push,
+    PutCounts,
+    ReviewPlace,
+    Run,
+    StoredFinding,
+)
+from bridge.store.store import Store
+
+__all__ = [
+    "AuditEvent",
+    "FixRecord",
+    "PrecisionRow",
+    "Push",
+    "PutCounts",
+    "ReviewPlace",
+    "Run",
+    "Store",
+    "StoredFinding",
+]

@@ -1,0 +1,126 @@
+"""What the store hands out: frozen rows, free of any database type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.core.annotations import LabelSet
+from bridge.core.findings import Finding, State, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One scoring sweep over one target.
+
+    Attributes:
+        id: the caller's id of the run.
+        kind: which journey it was, as the caller names it (``review``, ``prelabel``).
+        model, scorer: name and version of what judged; empty when there was none.
+        started_at, finished_at: ISO 8601 as given by the caller; ``finished_at`` is None while it runs.
+        snapshot: SHA-256 of the annotations that were scored; None until the snapshot is sealed.
+        options: the settings of this run, as given to :meth:`bridge.store.Store.start_run`.
+        counts: the totals given to :meth:`bridge.store.Store.finish_run`; empty while it runs.
+    """
+
+    id: str
+    target: str
+    title: str
+    kind: str
+    model: str
+    scorer: str
+    labels: LabelSet
+    started_at: str
+    finished_at: str | None
+    snapshot: str | None
+    options: Mapping[str, Any]
+    counts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PutCounts:
+    """What :meth:`bridge.store.Store.put_findings` met: never seen before, seen before, withdrawn and now back.
+
+    ``reopened`` ones are among the ``known``.
+    """
+
+    new: int
+    known: int
+    reopened: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """Where a finding stands for review: the review's ``review_ref``, the object's ``ref`` in it, a browser ``url``."""
+
+    review_ref: str
+    ref: str
+    url: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFinding:
+    """A finding with what became of it.
+
+    Attributes:
+        pushed: every place it was sent to, oldest first.
+        verdict: the reviewers' latest, by the tool's own time; None when nobody has answered.
+        first_run, last_run: ids of the runs that found it first and last.
+    """
+
+    finding: Finding
+    state: State
+    pushed: tuple[Push, ...]
+    verdict: Verdict | None
+    first_run: str
+    last_run: str
+
+
+@dataclass(frozen=True, slots=True)
+class FixRecord:
+    """One attempt to write a fix. ``before`` and ``after`` are the object as JSON-able data; None: it was not there."""
+
+    outcome: str
+    message: str
+    before: Any
+    after: Any
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewPlace:
+    """The place in the tool where a target's findings are reviewed."""
+
+    target: str
+    ref: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionRow:
+    """How often reviewers agreed with one scorer on one class; the latest verdict of each finding counts.
+
+    ``label`` is the class as labelled. ``accepted`` counts ``accept`` and ``edit``: either way there was an error.
+    """
+
+    scorer: str
+    error: str
+    label: str
+    accepted: int
+    rejected: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """One row of the audit log; ``hash`` covers every other field, ``prev_hash`` the row before."""
+
+    seq: int
+    at: str
+    actor: str
+    kind: str
+    subject: str
+    detail: Mapping[str, Any]
+    prev_hash: str
+    hash: str

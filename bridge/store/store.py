@@ -1,0 +1,335 @@
+"""The store: runs, snapshots, findings and what became of them, and the audit log, in one database."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import Connection, Engine
+
+from bridge.core.annotations import LabelSet, Record
+from bridge.core.findings import Event, Finding, State, Verdict
+from bridge.store import audit, engine, findings, reviews, runs, snapshots, verdicts
+from bridge.store.rows import (
+    AuditEvent,
+    FixRecord,
+    PrecisionRow,
+    PutCounts,
+    ReviewPlace,
+    Run,
+    StoredFinding,
+)
+
+#: Who is named in the audit log when the caller names nobody.
+SELF = "labelbridge"
+
+
+class Store:
+    """Everything labelbridge remembers.
+
+    Every writing method is one transaction together with its audit events: it happens whole or not at all, and it is
+    safe to call again after a crash. Times are ISO 8601 texts given by the caller. A Store may be used by many threads
+    at once, and a database by many processes; writers wait for each other.
+
+    Raises (every method):
+        StoreError: the database cannot be read or written; says what to do about it.
+    """
+
+    def __init__(self, db: Engine) -> None:
+        self._engine = db
+
+    @classmethod
+    def open(cls, url: str, *, busy_timeout_s: float = 30.0) -> Self:
+        """Open the database at ``url``, making its folder (mode 0700) and its tables where they are missing.
+
+        Args:
+            url: ``sqlite:///relative.db``, ``sqlite:////absolute.db`` or ``postgresql://user@host/name``.
+            busy_timeout_s: how long to wait for another writer before giving up.
+
+        Raises:
+            StoreError: the folder or file cannot be used, or a newer labelbridge wrote the database.
+        """
+        return cls(engine.open_engine(url, busy_timeout_s))
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read(self) -> AbstractContextManager[Connection]:
+        return engine.transaction(self._engine, write=False)
+
+    def _write(self) -> AbstractContextManager[Connection]:
+        return engine.transaction(self._engine, write=True)
+
+    # --- runs -------------------------------------------------------------------------------------------------------
+
+    def start_run(
+        self,
+        run_id: str,
+        target: str,
+        title: str,
+        kind: str,
+        model: str,
+        scorer: str,
+        labels: LabelSet,
+        started_at: str,
+        options: Mapping[str, Any],
+    ) -> Run:
+        """Note that a run begins. A run that is there already is answered as it is.
+
+        Raises:
+            DataError: ``run_id`` belongs to a run over another target.
+        """
+        run = Run(run_id, target, title, kind, model, scorer, labels, started_at, None, None, dict(options), {})
+        with self._write() as db:
+            return runs.start(db, run, SELF)
+
+    def finish_run(self, run_id: str, finished_at: str, counts: Mapping[str, Any]) -> Run:
+        """Note that a run has ended, with its totals. A run that has ended before stays as it is."""
+        with self._write() as db:
+            return runs.finish(db, run_id, finished_at, counts, SELF)
+
+    def run(self, run_id: str) -> Run:
+        """One run. Raises ``NotFound``."""
+        with self._read() as db:
+            return runs.get(db, run_id)
+
+    def runs(self, target: str | None = None, limit: int | None = None) -> list[Run]:
+        """Runs, the one started last first."""
+        with self._read() as db:
+            return runs.select_runs(db, target, limit)
+
+    def latest_run(self, target: str) -> Run | None:
+        """The run of ``target`` that was started last, finished or not; None when there is none."""
+        found = self.runs(target, limit=1)
+        return found[0] if found else None
+
+    # --- snapshots --------------------------------------------------------------------------------------------------
+
+    def put_chunk(self, run_id: str, position: int, records: Sequence[Record]) -> bool:
+        """Keep ``records`` (with their predictions) as chunk ``position``, counted from 0, of a run's snapshot.
+
+        Chunks with the same content are stored once, however many runs hold them. Writing the same again changes
+        nothing. Other content replaces the chunk; once the snapshot is sealed only the predictions may change.
+
+        Returns:
+            Whether anything was written.
+
+        Raises:
+            NotFound: there is no such run.
+            DataError: the snapshot is sealed and the annotations differ.
+        """
+        chunk = snapshots.pack(records)
+        with self._write() as db:
+            return snapshots.put(db, run_id, position, chunk)
+
+    def chunks(self, run_id: str) -> Iterator[list[Record]]:
+        """The chunks of a run's snapshot in order of position, read one at a time.
+
+        Raises:
+            StoreError: a chunk is damaged or missing.
+        """
+        with self._read() as db:
+            length = len(snapshots.layout(db, run_id))
+        for position in range(length):
+            with self._read() as db:
+                body, content = snapshots.get(db, run_id, position)
+            yield snapshots.unpack(body, content, f"chunk {position} of run {run_id}")
+
+    def seal_snapshot(self, run_id: str) -> str:
+        """Freeze the snapshot: its hash (see :func:`bridge.core.annotations.snapshot_hash`) is kept on the run.
+
+        A snapshot that is sealed already answers with the hash it has.
+        """
+        with self._read() as db:
+            known = runs.get(db, run_id).snapshot
+            layout = snapshots.layout(db, run_id)
+        if known is not None:
+            return known
+        # Hashing a large snapshot takes long, so it is done before anyone is locked out.
+        value = snapshots.hash_of(self.chunks(run_id))
+        with self._write() as db:
+            return snapshots.seal(db, run_id, value, layout, SELF)
+
+    # --- findings ---------------------------------------------------------------------------------------------------
+
+    def put_findings(
+        self, run_id: str, found: Sequence[Finding], *, at: str | None = None, by: str = SELF
+    ) -> PutCounts:
+        """Keep what a run found, by finding id.
+
+        A finding that is new becomes OPEN. A known one keeps its state, verdicts and pushes, is linked to this run,
+        and takes over the new score, reason and evidence. One that was withdrawn is REOPENED. What a reviewer judges
+        must not move under their hands: the revisions, the shape and the fix are taken over only while the finding is
+        neither up for review nor decided. Where an id stands twice in ``found``, the higher score counts.
+
+        Args:
+            at: time of the audit events; by default that of the run's start.
+
+        Raises:
+            NotFound: there is no such run.
+            DataError: a finding belongs to another target than the run.
+        """
+        with self._write() as db:
+            return findings.put(db, run_id, found, at, by)
+
+    def withdraw_missing(self, run_id: str, *, at: str | None = None, by: str = SELF) -> int:
+        """Withdraw the OPEN findings of the run's target that earlier runs found and this one did not.
+
+        Findings that are up for review, decided or reopened stay as they are. Call it only after a run over the whole
+        target. Returns how many were withdrawn.
+        """
+        with self._write() as db:
+            return findings.withdraw_missing(db, run_id, at, by)
+
+    def findings(
+        self,
+        target: str | None = None,
+        run_id: str | None = None,
+        states: Collection[str] | None = None,
+        errors: Collection[str] | None = None,
+        item_ids: Collection[str] | None = None,
+        min_score: float | None = None,
+        limit: int | None = None,
+    ) -> list[StoredFinding]:
+        """Findings by falling score, then by id. None means no restriction; an empty collection matches nothing."""
+        wanted = findings.Wanted(target, run_id, states, errors, item_ids, min_score, limit)
+        with self._read() as db:
+            return findings.select_findings(db, wanted)
+
+    def finding(self, finding_id: str) -> StoredFinding:
+        """One finding, by its id or by the beginning of its id.
+
+        Raises:
+            NotFound: no id begins like that.
+            UsageError: several do.
+        """
+        with self._read() as db:
+            return findings.get(db, finding_id)
+
+    def counts(self, run_id: str) -> dict[str, dict[str, int]]:
+        """How many findings of a run there are now, as ``{error: {state: count}}``."""
+        with self._read() as db:
+            return findings.counts(db, run_id)
+
+    def transition(
+        self, finding_id: str, event: Event, at: str, by: str, detail: Mapping[str, Any] | None = None
+    ) -> State:
+        """Take a finding (full id) from its state to the next, as :data:`bridge.core.findings.TRANSITIONS` says.
+
+        Returns:
+            The state it has now.
+
+        Raises:
+            NotFound: there is no such finding.
+            DataError: the event makes no sense in its state; nothing was changed.
+        """
+        with self._write() as db:
+            return findings.advance(db, finding_id, event, at, by, detail or {})
+
+    # --- reviews and pushes -----------------------------------------------------------------------------------------
+
+    def put_review(self, target: str, ref: str, url: str) -> None:
+        """Note where the findings of ``target`` are reviewed; the place known before is replaced."""
+        with self._write() as db:
+            reviews.put(db, ReviewPlace(target, ref, url))
+
+    def review_of(self, target: str) -> ReviewPlace | None:
+        """Where the findings of ``target`` are reviewed; None when no review was opened."""
+        with self._read() as db:
+            return reviews.get(db, target)
+
+    def record_push(self, finding_id: str, review_ref: str, ref: str, url: str, at: str, *, by: str = SELF) -> bool:
+        """Note that a finding stands in a review as the tool's object ``ref``. Its state is left alone.
+
+        Returns:
+            False when exactly this was noted before.
+
+        Raises:
+            NotFound: there is no such finding.
+        """
+        with self._write() as db:
+            return reviews.record_push(db, finding_id, review_ref, ref, url, at, by)
+
+    def pushed_refs(self, review_ref: str) -> dict[str, str]:
+        """The findings that stand in a review: finding id to the tool's object."""
+        with self._read() as db:
+            return reviews.pushed_refs(db, review_ref)
+
+    # --- verdicts and fixes -----------------------------------------------------------------------------------------
+
+    def record_verdict(self, verdict: Verdict, at: str) -> bool:
+        """Keep a reviewer's verdict. The finding's state is left alone.
+
+        Returns:
+            False when the same source, time and decision were recorded for this finding before.
+
+        Raises:
+            NotFound: there is no such finding.
+        """
+        with self._write() as db:
+            return verdicts.record(db, verdict, at)
+
+    def verdicts(self, finding_id: str) -> list[Verdict]:
+        """All verdicts on a finding, by the tool's own time, oldest first."""
+        with self._read() as db:
+            return verdicts.of_finding(db, finding_id)
+
+    def last_verdict_time(self, target: str) -> str | None:
+        """The tool's own time of the latest verdict on the target's findings; None when there is none."""
+        with self._read() as db:
+            return verdicts.last_time(db, target)
+
+    def precision(self, target: str) -> list[PrecisionRow]:
+        """How reviewers judged the findings of ``target``, by scorer, kind of error and class."""
+        with self._read() as db:
+            return verdicts.precision(db, target)
+
+    def record_fix(
+        self, finding_id: str, outcome: str, message: str, before: Any, after: Any, at: str, *, by: str = SELF
+    ) -> bool:
+        """Note what became of a fix. ``before`` and ``after`` are JSON-able. The finding's state is left alone.
+
+        Returns:
+            False when the last thing noted for this finding is the same.
+
+        Raises:
+            NotFound: there is no such finding.
+        """
+        with self._write() as db:
+            return verdicts.record_fix(db, finding_id, FixRecord(outcome, message, before, after, at), by)
+
+    def fixes(self, finding_id: str) -> list[FixRecord]:
+        """What became of the fixes of a finding, oldest first."""
+        with self._read() as db:
+            return verdicts.fixes_of(db, finding_id)
+
+    # --- audit log --------------------------------------------------------------------------------------------------
+
+    def events(self, subject: str | None = None, limit: int | None = None) -> list[AuditEvent]:
+        """Audit events in order; the last ``limit`` of them. ``subject`` is a run id or a finding id."""
+        with self._read() as db:
+            return audit.select_events(db, subject, limit)
+
+    def verify_events(self) -> list[str]:
+        """Check the whole audit log; one sentence for each event that was changed, removed or moved.
+
+        Whoever can write the database can also forge a whole new chain. Keep :meth:`audit_head` elsewhere to
+        recognise that too.
+        """
+        with self._read() as db:
+            return audit.verify(db)
+
+    def audit_head(self) -> tuple[int, str]:
+        """Number and hash of the last audit event."""
+        with self._read() as db:
+            return audit.head(db)

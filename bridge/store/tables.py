@@ -1,0 +1,170 @@
+"""The tables. Every change here needs a migration in ``migrations/versions`` and a new :data:`SCHEMA`.
+
+JSON is kept as text in one canonical spelling, because digests are taken over it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+#: The migration that this version of labelbridge works with.
+SCHEMA = "0001"
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+#: ``started_key`` is ``started_at`` in one spelling, so that texts sort as times do.
+runs = Table(
+    "runs",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("target", String, nullable=False),
+    Column("title", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("scorer", String, nullable=False),
+    Column("labels", Text, nullable=False),
+    Column("started_at", String, nullable=False),
+    Column("started_key", String, nullable=False),
+    Column("finished_at", String),
+    Column("snapshot", String(64)),
+    Column("options", Text, nullable=False),
+    Column("counts", Text, nullable=False),
+    Index(None, "target", "started_key"),
+)
+
+#: Compressed records, each distinct content once.
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+)
+
+#: ``annotations`` is the snapshot hash of the chunk alone: the part that a sealed snapshot must not change.
+run_chunks = Table(
+    "run_chunks",
+    metadata,
+    Column("run_id", String, ForeignKey("runs.id"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("chunk", String(64), ForeignKey("chunks.hash"), nullable=False, index=True),
+    Column("annotations", String(64), nullable=False),
+)
+
+#: ``body`` is the whole finding; the other columns repeat what is searched for.
+findings = Table(
+    "findings",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("target", String, nullable=False),
+    Column("item_id", String, nullable=False),
+    Column("error", String, nullable=False),
+    Column("label", String, nullable=False),
+    Column("scorer", String, nullable=False),
+    Column("score", Float, nullable=False),
+    Column("state", String, nullable=False),
+    Column("first_run", String, ForeignKey("runs.id"), nullable=False),
+    Column("last_run", String, ForeignKey("runs.id"), nullable=False),
+    Column("body", Text, nullable=False),
+    Index(None, "target", "score"),
+)
+
+run_findings = Table(
+    "run_findings",
+    metadata,
+    Column("run_id", String, ForeignKey("runs.id"), primary_key=True),
+    Column("finding_id", String(64), ForeignKey("findings.id"), primary_key=True),
+)
+
+pushes = Table(
+    "pushes",
+    metadata,
+    Column("finding_id", String(64), ForeignKey("findings.id"), primary_key=True),
+    Column("review_ref", String, primary_key=True),
+    Column("ref", String, nullable=False),
+    Column("url", String, nullable=False),
+    Column("pushed_at", String, nullable=False),
+    Index(None, "review_ref"),
+)
+
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("target", String, primary_key=True),
+    Column("ref", String, nullable=False),
+    Column("url", String, nullable=False),
+)
+
+#: ``decided_key`` is ``decided_at`` spelt likewise. ``scorer``, ``error`` and ``label`` are those of the finding when
+#: it was judged: a later run may find it again with another scorer.
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("finding_id", String(64), ForeignKey("findings.id"), nullable=False),
+    Column("decision", String, nullable=False),
+    Column("reviewer", String, nullable=False),
+    Column("decided_at", String, nullable=False),
+    Column("decided_key", String, nullable=False),
+    Column("source", String, nullable=False),
+    Column("scorer", String, nullable=False),
+    Column("error", String, nullable=False),
+    Column("label", String, nullable=False),
+    Column("fix", Text),
+    Column("recorded_at", String, nullable=False),
+    UniqueConstraint("finding_id", "source", "decided_at", "decision"),
+)
+
+fixes = Table(
+    "fixes",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("finding_id", String(64), ForeignKey("findings.id"), nullable=False, index=True),
+    Column("outcome", String, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("before", Text, nullable=False),
+    Column("after", Text, nullable=False),
+    Column("recorded_at", String, nullable=False),
+)
+
+#: The audit log. Rows are only ever added; ``hash`` covers the row and ``prev_hash``.
+events = Table(
+    "events",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("at", String, nullable=False),
+    Column("actor", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("subject", String, nullable=False, index=True),
+    Column("detail", Text, nullable=False),
+    Column("prev_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+
+#: One row, ``id`` 1: where the audit log ends. Writers lock it, and it shows when the last events were removed.
+event_head = Table(
+    "event_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("seq", Integer, nullable=False),
+    Column("hash", String(64), nullable=False),
+)

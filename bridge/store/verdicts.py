@@ -1,0 +1,135 @@
+"""Verdicts of reviewers, the fixes that followed, and how often the reviewers agreed with the scorers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, case, func, insert, select
+
+from bridge.core.findings import Fix, Verdict
+from bridge.store import audit
+from bridge.store.lookup import finding_row
+from bridge.store.rows import FixRecord, PrecisionRow
+from bridge.store.tables import findings, fixes, verdicts
+from bridge.store.texts import dump, load, time_key
+
+
+def record(db: Connection, verdict: Verdict, at: str) -> bool:
+    finding = finding_row(db, verdict.finding_id)
+    same = (
+        (verdicts.c.finding_id == verdict.finding_id)
+        & (verdicts.c.source == verdict.source)
+        & (verdicts.c.decided_at == verdict.decided_at)
+        & (verdicts.c.decision == verdict.decision)
+    )
+    if db.execute(select(verdicts.c.seq).where(same)).first() is not None:
+        return False
+    fix = None if verdict.fix is None else verdict.fix.to_dict()
+    db.execute(
+        insert(verdicts).values(
+            finding_id=verdict.finding_id,
+            decision=verdict.decision,
+            reviewer=verdict.reviewer,
+            decided_at=verdict.decided_at,
+            decided_key=time_key(verdict.decided_at),
+            source=verdict.source,
+            scorer=finding["scorer"],
+            error=finding["error"],
+            label=finding["label"],
+            fix=None if fix is None else dump(fix),
+            recorded_at=at,
+        )
+    )
+    detail = {"decision": verdict.decision, "decided_at": verdict.decided_at, "source": verdict.source, "fix": fix}
+    audit.append(db, [audit.Entry(at, verdict.reviewer, "verdict", verdict.finding_id, detail)])
+    return True
+
+
+def of_finding(db: Connection, finding_id: str) -> list[Verdict]:
+    finding_row(db, finding_id)
+    query = select(verdicts).where(verdicts.c.finding_id == finding_id).order_by(verdicts.c.decided_key, verdicts.c.seq)
+    return [_verdict(row) for row in db.execute(query)]
+
+
+def latest_of(db: Connection, finding_ids: Sequence[str]) -> dict[str, Verdict]:
+    """The latest verdict of each of some findings that has one."""
+    query = (
+        select(verdicts).where(verdicts.c.finding_id.in_(finding_ids)).order_by(verdicts.c.decided_key, verdicts.c.seq)
+    )
+    return {row.finding_id: _verdict(row) for row in db.execute(query)}
+
+
+def last_time(db: Connection, target: str) -> str | None:
+    query = (
+        select(verdicts.c.decided_at)
+        .join(findings, findings.c.id == verdicts.c.finding_id)
+        .where(findings.c.target == target)
+        .order_by(verdicts.c.decided_key.desc(), verdicts.c.seq.desc())
+        .limit(1)
+    )
+    found: str | None = db.execute(query).scalar()
+    return found
+
+
+def precision(db: Connection, target: str) -> list[PrecisionRow]:
+    newest_first = func.row_number().over(
+        partition_by=verdicts.c.finding_id, order_by=(verdicts.c.decided_key.desc(), verdicts.c.seq.desc())
+    )
+    ranked = (
+        select(
+            verdicts.c.scorer,
+            verdicts.c.error,
+            verdicts.c.label,
+            case((verdicts.c.decision == "reject", 1), else_=0).label("rejected"),
+            newest_first.label("place"),
+        )
+        .join(findings, findings.c.id == verdicts.c.finding_id)
+        .where(findings.c.target == target)
+        .subquery()
+    )
+    key = (ranked.c.scorer, ranked.c.error, ranked.c.label)
+    query = (
+        select(*key, func.count().label("judged"), func.sum(ranked.c.rejected).label("rejected"))
+        .where(ranked.c.place == 1)
+        .group_by(*key)
+        .order_by(*key)
+    )
+    return [
+        PrecisionRow(row.scorer, row.error, row.label, row.judged - row.rejected, row.rejected)
+        for row in db.execute(query)
+    ]
+
+
+def record_fix(db: Connection, finding_id: str, fix: FixRecord, by: str) -> bool:
+    finding_row(db, finding_id)
+    row = {"outcome": fix.outcome, "message": fix.message, "before": dump(fix.before), "after": dump(fix.after)}
+    last = db.execute(
+        select(fixes).where(fixes.c.finding_id == finding_id).order_by(fixes.c.seq.desc()).limit(1)
+    ).mappings()
+    if any(all(known[name] == value for name, value in row.items()) for known in last):
+        return False
+    db.execute(insert(fixes).values(finding_id=finding_id, recorded_at=fix.at, **row))
+    detail = {"outcome": fix.outcome, "message": fix.message, "before": fix.before, "after": fix.after}
+    audit.append(db, [audit.Entry(fix.at, by, "fix", finding_id, detail)])
+    return True
+
+
+def fixes_of(db: Connection, finding_id: str) -> list[FixRecord]:
+    finding_row(db, finding_id)
+    query = select(fixes).where(fixes.c.finding_id == finding_id).order_by(fixes.c.seq)
+    return [
+        FixRecord(row.outcome, row.message, load(row.before), load(row.after), row.recorded_at)
+        for row in db.execute(query)
+    ]
+
+
+def _verdict(row: Row[Any]) -> Verdict:
+    return Verdict(
+        finding_id=row.finding_id,
+        decision=row.decision,
+        reviewer=row.reviewer,
+        decided_at=row.decided_at,
+        source=row.source,
+        fix=None if row.fix is None else Fix.from_dict(load(row.fix)),
+    )

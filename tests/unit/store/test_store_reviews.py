@@ -1,0 +1,148 @@
+"""Pushes, verdicts and fixes: recorded once, read back, and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from bridge.core.annotations import Box
+from bridge.core.findings import ErrorType, Finding, Fix, Verdict
+from bridge.errors import NotFound
+from bridge.store import FixRecord, PrecisionRow, Push, ReviewPlace, Run, Store
+
+Begin = Callable[..., Run]
+Make = Callable[..., Finding]
+AT = "2026-11-20T12:00:00Z"
+
+
+def test_a_review_is_found_again_and_replaced(store: Store) -> None:
+    assert store.review_of("ls:project/7") is None
+    store.put_review("ls:project/7", "8", "http://x/8")
+    store.put_review("files:coco", "1", "")
+    assert store.review_of("ls:project/7") == ReviewPlace("ls:project/7", "8", "http://x/8")
+    store.put_review("ls:project/7", "9", "http://x/9")
+    assert store.review_of("ls:project/7") == ReviewPlace("ls:project/7", "9", "http://x/9")
+
+
+def test_a_push_is_recorded_once(store: Store, begin: Begin, make_finding: Make) -> None:
+    begin(store, "r1")
+    one, two = make_finding(1), make_finding(2)
+    store.put_findings("r1", [one, two])
+    assert store.record_push(one.id, "8", "100", "http://x/100", AT)
+    head = store.audit_head()
+    assert not store.record_push(one.id, "8", "100", "http://x/100", "2026-11-20T13:00:00Z")
+    assert store.audit_head() == head
+    assert store.record_push(one.id, "9", "200", "http://x/200", "2026-11-20T14:00:00Z")
+    assert store.record_push(two.id, "8", "101", "http://x/101", AT)
+    assert store.record_push(two.id, "8", "102", "http://x/102", AT, by="ann")
+    assert store.pushed_refs("8") == {one.id: "100", two.id: "102"}
+    assert store.pushed_refs("7") == {}
+    assert store.finding(one.id).pushed == (
+        Push("8", "100", "http://x/100", AT),
+        Push("9", "200", "http://x/200", "2026-11-20T14:00:00Z"),
+    )
+    assert [(e.kind, e.actor) for e in store.events(two.id)][1:] == [("push", "labelbridge"), ("push", "ann")]
+    with pytest.raises(NotFound):
+        store.record_push("f" * 16, "8", "1", "", AT)
+
+
+def test_a_verdict_is_recorded_once(store: Store, begin: Begin, make_finding: Make) -> None:
+    begin(store, "r1")
+    finding = make_finding(1)
+    store.put_findings("r1", [finding])
+    edit = Verdict(
+        finding.id,
+        "edit",
+        "ann",
+        "2026-11-20T12:00:00.5Z",
+        "annotation/5",
+        Fix("reshape", "nut", Box(1.0, 2.0, 3.0, 4.0)),
+    )
+    assert store.record_verdict(edit, AT)
+    head = store.audit_head()
+    assert not store.record_verdict(edit, "2026-11-20T13:00:00Z")
+    assert not store.record_verdict(replace(edit, reviewer="renamed", fix=None), AT)
+    assert store.audit_head() == head
+    others = [
+        replace(edit, decision="reject", fix=None),
+        replace(edit, decided_at="2026-11-20T11:59:00Z"),
+        replace(edit, source="annotation/6"),
+    ]
+    for other in others:
+        assert store.record_verdict(other, AT)
+    assert store.verdicts(finding.id) == [others[1], edit, others[0], others[2]]
+    assert store.finding(finding.id).verdict == others[2]
+    assert [e.actor for e in store.events(finding.id)][1:] == ["ann"] * 4
+    assert store.events(finding.id)[1].detail["fix"] == edit.fix.to_dict()  # type: ignore[union-attr]
+    for call in (
+        lambda: store.record_verdict(replace(edit, finding_id="f" * 16), AT),
+        lambda: store.verdicts("f" * 16),
+    ):
+        with pytest.raises(NotFound):
+            call()
+
+
+def test_the_last_verdict_is_told_in_the_tools_own_words(store: Store, begin: Begin, make_finding: Make) -> None:
+    begin(store, "r1")
+    begin(store, "other", target="files:coco")
+    one, two = make_finding(1), make_finding(2, target="files:coco")
+    store.put_findings("r1", [one])
+    store.put_findings("other", [two])
+    assert store.last_verdict_time("ls:project/7") is None
+    # As texts these sort the other way round.
+    times = ["2026-11-20T12:00:00Z", "2026-11-20T12:00:00.074163Z", "2026-11-20T13:59:00+02:00"]
+    for k, time in enumerate(times):
+        store.record_verdict(Verdict(one.id, "accept", "ann", time, f"annotation/{k}"), AT)
+    store.record_verdict(Verdict(two.id, "accept", "ann", "2027-01-01T00:00:00Z", "annotation/9"), AT)
+    assert store.last_verdict_time("ls:project/7") == times[1]
+    assert store.last_verdict_time("files:coco") == "2027-01-01T00:00:00Z"
+
+
+def test_precision_counts_the_latest_verdict_as_it_was_judged(store: Store, begin: Begin, make_finding: Make) -> None:
+    begin(store, "r1")
+    findings = [make_finding(k, label="bolt" if k < 4 else "nut") for k in range(6)]
+    findings.append(make_finding(6, error=ErrorType.MISSING, annotation_ids=()))
+    store.put_findings("r1", findings)
+    decisions = ["accept", "edit", "reject", "reject", "accept", "reject", "accept"]
+    for finding, decision in zip(findings, decisions, strict=True):
+        verdict = Verdict(finding.id, decision, "ann", "2026-11-20T12:00:00Z", "annotation/5")  # type: ignore[arg-type]
+        store.record_verdict(verdict, AT)
+    # The reviewer thinks again about number 3, and an older answer to number 4 arrives late.
+    store.record_verdict(Verdict(findings[3].id, "accept", "ann", "2026-11-20T12:30:00Z", "annotation/5"), AT)
+    store.record_verdict(Verdict(findings[4].id, "reject", "ann", "2026-11-20T11:30:00Z", "annotation/5"), AT)
+    expected = [
+        PrecisionRow("evidence-1", "missing", "bolt", 1, 0),
+        PrecisionRow("evidence-1", "wrong_class", "bolt", 3, 1),
+        PrecisionRow("evidence-1", "wrong_class", "nut", 1, 1),
+    ]
+    assert store.precision("ls:project/7") == expected
+    begin(store, "r2")
+    store.put_findings("r2", [replace(f, scorer="evidence-2") for f in findings])
+    assert store.precision("ls:project/7") == expected
+    assert store.precision("files:coco") == []
+
+
+def test_a_fix_is_recorded_once(store: Store, begin: Begin, make_finding: Make) -> None:
+    begin(store, "r1")
+    finding = make_finding(1)
+    store.put_findings("r1", [finding])
+    before = {"label": "bolt", "shape": ["box", 1.0, 2.0, 3.0, 4.0, 0.0]}
+    assert store.record_fix(finding.id, "conflict", "changed since", before, None, AT)
+    assert not store.record_fix(finding.id, "conflict", "changed since", dict(reversed(before.items())), None, AT)
+    assert store.record_fix(finding.id, "applied", "relabelled", before, {"label": "nut"}, AT, by="ann")
+    assert store.record_fix(finding.id, "conflict", "changed since", before, None, AT)
+    assert store.fixes(finding.id) == [
+        FixRecord("conflict", "changed since", before, None, AT),
+        FixRecord("applied", "relabelled", before, {"label": "nut"}, AT),
+        FixRecord("conflict", "changed since", before, None, AT),
+    ]
+    assert [(e.kind, e.actor, e.detail["outcome"]) for e in store.events(finding.id)[1:]] == [
+        ("fix", "labelbridge", "conflict"),
+        ("fix", "ann", "applied"),
+        ("fix", "labelbridge", "conflict"),
+    ]
+    for call in (lambda: store.record_fix("f" * 16, "applied", "", None, None, AT), lambda: store.fixes("f" * 16)):
+        with pytest.raises(NotFound):
+            call()
