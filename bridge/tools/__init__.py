@@ -114,7 +114,8 @@ class AnnotationTool(Protocol):
     def read_page(self, after: str | None, limit: int, model: str | None = None) -> Page:
         """At most ``limit`` records behind the cursor ``after`` (None: from the start).
 
-        ``model`` limits the predictions to that model's; None reads those of every model.
+        ``model`` limits the predictions to that model's; None reads those of every model. ``Record.predicted_by``
+        names every model that holds a prediction for the item, an empty one included.
         """
 
     def read_record(self, item_id: str) -> Record:

@@ -1,0 +1,328 @@
+"""Label Studio as an annotation tool: one project is one target, ``ls:project/7``.
+
+Observed on Label Studio 1.23.2, Community edition. It has no locks and no versions: between reading an annotation and
+writing it back lies a moment (one round trip) in which a person's change would be overwritten. Everything else that a
+person did since the scoring is seen and makes the fix a conflict, unsubmitted drafts included.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from bridge.core.annotations import Box, Item, LabelSet, Record, digest
+from bridge.core.findings import Verdict
+from bridge.dialects.label_studio import LabelConfig, Size, box_entries, parse_label_config, prediction_entry
+from bridge.errors import AuthError, ConfigError, DataError, ImageError, NotFound, ToolError, ToolUnreachable
+from bridge.images import size_of
+from bridge.net import origin_of, public_url
+from bridge.tools import FixOrder, FixResult, Outcome, Page, Prelabel, PushedCase, Review, ReviewCase, TargetInfo
+from bridge.tools.label_studio_client import LabelStudioClient, Row, task_filter
+from bridge.tools.label_studio_fixes import Sheet, conflicts
+from bridge.tools.label_studio_records import image_reference, predictions_from_entry, record_from_task
+from bridge.tools.label_studio_review import ReviewDesk
+
+_BATCH = 100
+"""Tasks named in one request: their ids stand in the address, and proxies refuse long ones."""
+
+_CLOUD_SCHEMES = ("s3", "gs", "azure-blob")
+
+
+class LabelStudio:
+    """One project of one Label Studio, as an :class:`~bridge.tools.AnnotationTool`.
+
+    Args:
+        client: calls to the server.
+        project_id: the number in the project's address.
+        max_image_bytes: larger image files are refused.
+    """
+
+    def __init__(self, client: LabelStudioClient, project_id: int, *, max_image_bytes: int = 64 * 2**20) -> None:
+        self.client = client
+        self.project_id = project_id
+        self._max_image_bytes = max_image_bytes
+        self._project: Row | None = None
+        self._config: LabelConfig | None = None
+        self._shown_model: str | None = None
+        self._desk: ReviewDesk | None = None
+
+    @property
+    def target(self) -> str:
+        return f"ls:project/{self.project_id}"
+
+    @property
+    def url(self) -> str:
+        """The project in a browser."""
+        return f"{self.client.url}/projects/{self.project_id}/data"
+
+    def describe(self) -> TargetInfo:
+        """See :meth:`bridge.tools.AnnotationTool.describe`.
+
+        Raises:
+            DataError: the project's label configuration cannot be used.
+        """
+        self._project = self._config = None
+        project, config = self._read_project()
+        return TargetInfo(
+            target=self.target,
+            title=str(project.get("title") or self.target),
+            labels=config.labels,
+            items=int(project.get("task_number") or 0),
+            url=self.url,
+        )
+
+    def read_page(self, after: str | None, limit: int, model: str | None = None) -> Page:
+        """See :meth:`bridge.tools.AnnotationTool.read_page`. The cursor is the id of the last task; one request."""
+        config = self._label_config()
+        behind = task_filter("id", "greater", "Number", int(after or 0))
+        page = self.client.tasks(self.project_id, behind, limit=limit, everything=True)
+        records = tuple(record_from_task(t, config, model=model, with_predictions=True) for t in page.tasks)
+        return Page(records, records[-1].item.id if page.total > len(records) and records else None)
+
+    def read_record(self, item_id: str) -> Record:
+        return record_from_task(self._task(item_id), self._label_config(), model=None, with_predictions=False)
+
+    def read_image(self, item: Item) -> bytes:
+        """See :meth:`bridge.tools.AnnotationTool.read_image`.
+
+        The token goes to Label Studio only. Where Label Studio itself no longer answers, that is no fault of the
+        image, and raises ``ToolUnreachable``.
+        """
+        reference = self._reachable(item)
+        own = self._is_own(reference)
+        try:
+            reply = self.client.call("GET", reference, accept=(403,), max_bytes=self._max_image_bytes)
+        except ToolError as error:
+            if own and isinstance(error, AuthError):
+                raise
+            if own and isinstance(error, ToolUnreachable):
+                # Cloud storage behind it may be what is down; where Label Studio itself is, this raises.
+                self.client.version()
+            raise _image_error(item, error.found, error.todo) from None
+        if reply.status == 403:
+            raise _image_error(item, f"reading {public_url(reply.url)} is forbidden", "Check the storage's settings")
+        return reply.body
+
+    def write_predictions(self, model: str, batch: Sequence[Prelabel]) -> int:
+        """See :meth:`bridge.tools.AnnotationTool.write_predictions`.
+
+        Two requests for 100 items, and once three more: they make ``model`` the version that annotators are shown.
+        An item in which the model found nothing gets an empty prediction, so that it counts as done.
+
+        Raises:
+            DataError: an item has no width and height, or a label is not in the label configuration.
+        """
+        entries = [self._prediction(model, prelabel) for prelabel in batch]
+        written = 0
+        for start in range(0, len(entries), _BATCH):
+            chunk = entries[start : start + _BATCH]
+            done = self._tasks_with(model, [e["task"] for e in chunk])
+            new = [e for e in chunk if e["task"] not in done]
+            if new:
+                self.client.import_predictions(self.project_id, new)
+            written += len(new)
+        if entries:
+            self._show(model)
+        return written
+
+    def open_review(self, labels: LabelSet, title: str) -> Review:
+        return self._reviews().open(labels, title)
+
+    def push_cases(self, review: Review, cases: Sequence[ReviewCase]) -> list[PushedCase]:
+        return self._reviews().push(review, cases)
+
+    def read_verdicts(self, review: Review, since: str | None) -> Iterator[Verdict]:
+        return self._reviews().verdicts(review, since)
+
+    def apply_fixes(self, orders: Sequence[FixOrder]) -> list[FixResult]:
+        """See :meth:`bridge.tools.AnnotationTool.apply_fixes`.
+
+        All fixes of one submission are written together: three requests (read, look for drafts, write).
+        """
+        groups: dict[str, list[int]] = {}
+        for index, order in enumerate(orders):
+            groups.setdefault(order.finding.submission_id, []).append(index)
+        results: dict[int, FixResult] = {}
+        for submission_id, indices in groups.items():
+            group = [orders[i] for i in indices]
+            results.update(zip(indices, self._apply_to(submission_id, group), strict=True))
+        return [results[i] for i in range(len(orders))]
+
+    def flag_tab(self, item_ids: Sequence[str], title: str = "Flagged") -> str:
+        """A tab in this project's Data Manager that shows these items; made once, then updated. Answers its address.
+
+        It shows items that somebody has annotated, as all items with findings are. Two requests, and one more for
+        every 100 items.
+        """
+        return self._reviews().flag_tab(item_ids, title)
+
+    def requeue(self, item_ids: Sequence[str]) -> int:
+        """Queue finished items for one more, independent annotator; existing annotations stay. Answers how many.
+
+        Items that are in the queue already are left alone, so a repeated call adds nobody. The next annotator sees no
+        earlier annotation, and whoever annotated an item is not asked again.
+        """
+        wanted = [int(i) for i in item_ids]
+        queued = 0
+        for start in range(0, len(wanted), _BATCH):
+            chunk = wanted[start : start + _BATCH]
+            page = self.client.tasks(self.project_id, task_filter("id", "in_list", "List", chunk), limit=len(chunk))
+            for task in page.tasks:
+                if task.get("is_labeled"):
+                    # Both fields: either one alone changes nothing.
+                    more = {"overlap": int(task.get("overlap") or 1) + 1, "is_labeled": False}
+                    self.client.patch_task(int(task["id"]), more)
+                    queued += 1
+        return queued
+
+    def size_of_item(self, item: Item) -> Size:
+        """Width and height as the item says, else as its image file says.
+
+        Raises:
+            ImageError: nobody can tell.
+        """
+        if item.width and item.height:
+            return item.width, item.height
+        return size_of(self.read_image(item), f"{item.name} (item {item.id})")
+
+    def _read_project(self) -> tuple[Row, LabelConfig]:
+        if self._project is None or self._config is None:
+            project = self.client.project(self.project_id)
+            self._config = parse_label_config(str(project.get("label_config") or ""))
+            self._project = project
+        return self._project, self._config
+
+    def _label_config(self) -> LabelConfig:
+        return self._read_project()[1]
+
+    def _task(self, item_id: str) -> Row:
+        """One task with everything. Not by its own address: that makes Label Studio call the model server."""
+        if item_id.isdigit():
+            page = self.client.tasks(
+                self.project_id, task_filter("id", "in_list", "List", [int(item_id)]), limit=1, everything=True
+            )
+            if page.tasks:
+                return page.tasks[0]
+        raise NotFound(f"project {self.project_id} has no task {item_id}", todo="It may have been deleted")
+
+    def _is_own(self, reference: str) -> bool:
+        try:
+            return "://" not in reference.split("?", 1)[0] or origin_of(reference) == self.client.http.origin
+        except ConfigError:
+            return False
+
+    def _reachable(self, item: Item) -> str:
+        """An address that can be fetched. Label Studio reads cloud storage for us, with its own credentials."""
+        reference = item.image
+        scheme = urlsplit(reference).scheme if "://" in reference.split("?", 1)[0] else ""
+        if scheme in _CLOUD_SCHEMES:
+            uri = base64.urlsafe_b64encode(reference.encode()).decode()
+            return f"/tasks/{item.id}/resolve/?fileuri={uri}"
+        if not reference or reference.startswith("data:") or scheme not in ("", "http", "https"):
+            kind = "no image" if not reference else f"the reference {public_url(reference)[:60]!r}"
+            raise _image_error(
+                item, f"it has {kind}", "Use a file of Label Studio's, cloud storage, or an http address"
+            )
+        return reference
+
+    def _prediction(self, model: str, prelabel: Prelabel) -> Row:
+        item, config = prelabel.item, self._label_config()
+        if not item.width or not item.height:
+            raise DataError(
+                f"the size of item {item.id} ({item.name}) is not known", expected="width and height in pixels"
+            )
+        regions: list[Row] = []
+        for index, found in enumerate(prelabel.predictions):
+            if not isinstance(found.shape, Box):
+                raise DataError(f"a prediction for item {item.id} ({item.name}) is no box")
+            region_id = digest([model, item.id, index], 10)
+            regions += box_entries(
+                config, region_id, found.label, found.shape, item.width, item.height, found.confidence
+            )
+        return prediction_entry(regions, model, task_id=int(item.id))
+
+    def _tasks_with(self, model: str, tasks: Sequence[int]) -> set[int]:
+        """Those of ``tasks`` that hold predictions of exactly this model; one request, without any regions."""
+        page = self.client.tasks(
+            self.project_id,
+            task_filter("id", "in_list", "List", list(tasks)),
+            task_filter("predictions_model_versions", "contains", "List", [model]),
+            limit=len(tasks),
+        )
+        # The filter finds "m-10" for "m-1" too; the column lists versions joined by commas.
+        return {int(t["id"]) for t in page.tasks if f",{model}," in f",{t.get('predictions_model_versions') or ''},"}
+
+    def _show(self, model: str) -> None:
+        """Make ``model`` what annotators see: importing alone does not."""
+        if self._shown_model == model:
+            return
+        project = self.client.project(self.project_id)
+        if project.get("model_version") != model or not project.get("show_collab_predictions"):
+            self.client.patch_project(self.project_id, {"model_version": model, "show_collab_predictions": True})
+        self._shown_model = model
+
+    def _apply_to(self, submission_id: str, orders: Sequence[FixOrder]) -> list[FixResult]:
+        if not submission_id.isdigit():
+            return conflicts(orders, "the finding is about the item, not about somebody's submission")
+        try:
+            annotation = self.client.annotation(int(submission_id))
+        except NotFound:
+            return conflicts(orders, f"annotation {submission_id} no longer exists")
+        task_id, result = annotation.get("task"), annotation.get("result")
+        if str(task_id) != orders[0].finding.item_id:
+            return conflicts(orders, f"annotation {submission_id} now belongs to another task")
+        if annotation.get("was_cancelled"):
+            return conflicts(orders, "the task was skipped since it was scored")
+        if not isinstance(result, list) or not all(isinstance(region, dict) for region in result):
+            return conflicts(orders, f"annotation {submission_id} holds no list of regions")
+        size = functools.cache(lambda: self._size_of_task(str(task_id)))
+        sheet = Sheet(result, self._label_config(), submission_id, size)
+        results = [sheet.apply(order) for order in orders]
+        if any(r.outcome is Outcome.APPLIED for r in results):
+            editor = self._somebody_editing(annotation)
+            if editor:
+                return [
+                    replace(r, outcome=Outcome.CONFLICT, message=editor) if r.outcome is Outcome.APPLIED else r
+                    for r in results
+                ]
+            self._write(int(submission_id), sheet.result)
+        return results
+
+    def _write(self, annotation_id: int, result: list[Row]) -> None:
+        stored = self.client.patch_annotation(annotation_id, {"result": result}).get("result")
+        if stored != result:
+            raise ToolError(
+                f"Label Studio stored other regions in annotation {annotation_id} than were written",
+                expected="the same regions",
+                todo="Open the task and compare; run the same command again",
+            )
+
+    def _somebody_editing(self, annotation: Row) -> str | None:
+        """Whose unsubmitted draft of this annotation is newer than it; None when there is none."""
+        for draft in self.client.drafts(int(annotation["task"])):
+            newer = str(draft.get("updated_at") or "") > str(annotation.get("updated_at") or "")
+            if draft.get("annotation") == annotation.get("id") and newer:
+                return f"{draft.get('user') or 'somebody'} has changed it and not yet submitted"
+        return None
+
+    def _size_of_task(self, item_id: str) -> Size:
+        """The image's size where no region of an annotation tells it: from predictions, else from the file."""
+        task, config = self._task(item_id), self._label_config()
+        for entry in task.get("predictions") or []:
+            size = predictions_from_entry(entry, config)[1]
+            if size:
+                return size
+        return self.size_of_item(Item(item_id, f"task {item_id}", image_reference(task, config)))
+
+    def _reviews(self) -> ReviewDesk:
+        if self._desk is None:
+            project, _ = self._read_project()
+            self._desk = ReviewDesk(self.client, self.project_id, project, self.size_of_item)
+        return self._desk
+
+
+def _image_error(item: Item, found: str, todo: str = "") -> ImageError:
+    return ImageError(f"the image of item {item.id} ({item.name}) cannot be had: {found}", todo=todo)

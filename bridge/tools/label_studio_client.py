@@ -1,0 +1,328 @@
+"""Label Studio's REST API as thin, typed calls: one method, one request.
+
+Observed on Label Studio 1.23.2, Community edition. A token proves who we are in one of two ways, told apart by shape:
+a Personal Access Token (three parts joined by dots) is exchanged for an access token that lives five minutes, and an
+older *legacy* token is sent as it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.errors import AuthError, ConfigError, ToolError
+from bridge.net import HttpClient, Limits, Reply
+
+NAME = "Label Studio"
+Row = dict[str, Any]
+
+_LIFETIME_S = 300.0
+_PROJECT_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPage:
+    """Some tasks as Label Studio gives them, and how many the filter matches altogether."""
+
+    tasks: list[Row]
+    total: int
+
+
+def task_filter(field: str, operator: str, kind: str, value: object) -> Row:
+    """One condition on tasks, as in ``task_filter("id", "greater", "Number", 7)``."""
+    return {"filter": f"filter:tasks:{field}", "operator": operator, "type": kind, "value": value}
+
+
+class LabelStudioClient:
+    """Calls to one Label Studio with one token. Safe to use from several threads.
+
+    Args:
+        url: its address, with the path where it does not stand at the root.
+        token: a Personal Access Token, or a legacy token.
+        timeout: seconds to wait for an answer.
+        allowed: origins in private networks that images may be fetched from.
+        private_networks: whether images may be fetched from every private network.
+        clock, sleep: replaced in tests.
+
+    Raises:
+        ConfigError: the address is none, or the token is one that soon expires.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        timeout: float = 120.0,
+        allowed: Iterable[str] = (),
+        private_networks: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        limits = Limits(read_s=timeout)
+        self._token = _Token(token.strip(), HttpClient(url, name=NAME, limits=limits, sleep=sleep), clock)
+        self.http = HttpClient(
+            url,
+            name=NAME,
+            auth=self._token.headers,
+            allowed=allowed,
+            private_networks=private_networks,
+            limits=limits,
+            sleep=sleep,
+        )
+
+    @property
+    def url(self) -> str:
+        return self.http.base
+
+    @property
+    def token_kind(self) -> str:
+        """``personal access token`` or ``legacy token``."""
+        return self._token.kind
+
+    @property
+    def requests_made(self) -> int:
+        """Requests sent so far, those for access tokens included."""
+        return self.http.requests_made + self._token.http.requests_made
+
+    def close(self) -> None:
+        self.http.close()
+        self._token.http.close()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        json: Any = None,
+        accept: Container[int] = (),
+        repeatable: bool | None = None,
+        max_bytes: int | None = None,
+    ) -> Reply:
+        """Any request; an access token that has expired is renewed once."""
+        watched = _Either(accept, 401)
+        reply = self.http.request(
+            method, path, params=params, json=json, accept=watched, repeatable=repeatable, max_bytes=max_bytes
+        )
+        if reply.status == 401 and self._token.renew():
+            reply = self.http.request(
+                method, path, params=params, json=json, accept=watched, repeatable=repeatable, max_bytes=max_bytes
+            )
+        if reply.status == 401 and 401 not in accept:
+            self.http.raise_for(reply)
+        return reply
+
+    def version(self) -> str:
+        """The server's version; needs no token."""
+        return str(_row(self.call("GET", "/api/version")).get("release", ""))
+
+    def whoami(self) -> Row:
+        """The user of the token."""
+        return _row(self.call("GET", "/api/current-user/whoami"))
+
+    def project(self, project: int) -> Row:
+        return _row(self.call("GET", f"/api/projects/{project}/"))
+
+    def projects(self) -> Iterator[Row]:
+        """Every project the token's user can see, page by page, with few fields."""
+        page = 1
+        while True:
+            params: dict[str, str | int] = {"page": page, "page_size": _PROJECT_PAGE, "include": "id,title,description"}
+            answer = _row(self.call("GET", "/api/projects/", params=params))
+            yield from _rows(answer.get("results"))
+            if not answer.get("next"):
+                return
+            page += 1
+
+    def create_project(self, fields: Row) -> Row:
+        return _row(self.call("POST", "/api/projects/", json=fields))
+
+    def patch_project(self, project: int, fields: Row) -> Row:
+        return _row(self.call("PATCH", f"/api/projects/{project}/", json=fields, repeatable=True))
+
+    def tasks(
+        self,
+        project: int,
+        *conditions: Row,
+        limit: int,
+        everything: bool = False,
+        ordering: str = "tasks:id",
+    ) -> TaskPage:
+        """The first ``limit`` tasks that meet all conditions; ``everything`` adds annotations and predictions.
+
+        Images in cloud storage come as addresses on Label Studio's own origin, where it can resolve them.
+        """
+        query = {"filters": {"conjunction": "and", "items": list(conditions)}, "ordering": [ordering]}
+        params: dict[str, str | int] = {
+            "project": project,
+            "page": 1,
+            "page_size": limit,
+            "query": json.dumps(query, separators=(",", ":")),
+        }
+        if everything:
+            params["fields"] = "all"
+        answer = _row(self.call("GET", "/api/tasks/", params=params))
+        return TaskPage(_rows(answer.get("tasks")), int(answer.get("total") or 0))
+
+    def patch_task(self, task: int, fields: Row) -> Row:
+        return _row(self.call("PATCH", f"/api/tasks/{task}/", json=fields, repeatable=True))
+
+    def annotation(self, annotation: int) -> Row:
+        return _row(self.call("GET", f"/api/annotations/{annotation}/"))
+
+    def patch_annotation(self, annotation: int, fields: Row) -> Row:
+        return _row(self.call("PATCH", f"/api/annotations/{annotation}/", json=fields, repeatable=True))
+
+    def drafts(self, task: int) -> list[Row]:
+        """Unsubmitted work on a task, of all users."""
+        return _rows(self.call("GET", f"/api/tasks/{task}/drafts").json())
+
+    def import_tasks(self, project: int, tasks: Sequence[Row]) -> list[int]:
+        """Add tasks; their ids in the order given.
+
+        Raises:
+            ToolError: Label Studio did not say that it made every one of them.
+        """
+        params: dict[str, str | int] = {"return_task_ids": "true"}
+        answer = _row(self.call("POST", f"/api/projects/{project}/import", params=params, json=list(tasks)))
+        made = answer.get("task_ids")
+        if not isinstance(made, list) or len(made) != len(tasks):
+            count = len(made) if isinstance(made, list) else 0
+            raise ToolError(
+                f"{NAME} made {count} of {len(tasks)} tasks in project {project}",
+                expected="as many as were sent",
+                todo="Run the same command again: what is there is found and not made twice",
+            )
+        return [int(i) for i in made]
+
+    def import_predictions(self, project: int, predictions: Sequence[Row]) -> None:
+        """Store predictions in bulk.
+
+        Raises:
+            ToolError: Label Studio stored fewer than were sent, which it does not call an error.
+        """
+        path = f"/api/projects/{project}/import/predictions"
+        created = _row(self.call("POST", path, json=list(predictions))).get("created")
+        if created != len(predictions):
+            raise ToolError(
+                f"{NAME} stored {created} of {len(predictions)} predictions in project {project}",
+                expected="as many as were sent",
+                todo="Run the same command again; see Label Studio's log if it stays so",
+            )
+
+    def views(self, project: int) -> list[Row]:
+        """The tabs of a project's Data Manager."""
+        return _rows(self.call("GET", "/api/dm/views/", params={"project": project}).json())
+
+    def create_view(self, project: int, data: Row) -> Row:
+        return _row(self.call("POST", "/api/dm/views/", json={"project": project, "data": data}))
+
+    def patch_view(self, view: int, project: int, data: Row) -> Row:
+        body = {"project": project, "data": data}
+        return _row(self.call("PATCH", f"/api/dm/views/{view}/", json=body, repeatable=True))
+
+    def download(self, reference: str, max_bytes: int) -> bytes:
+        """A file by its address: a path on this server, or a full URL anywhere (then without the token)."""
+        return self.call("GET", reference, max_bytes=max_bytes).body
+
+
+class _Token:
+    """Gives the headers for a token, and renews access tokens before they end."""
+
+    def __init__(self, token: str, http: HttpClient, clock: Callable[[], float]) -> None:
+        self._token = token
+        self.http = http
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._access = ""
+        self._renew_at = 0.0
+        claims = _claims(token)
+        self.kind = "legacy token" if claims is None else "personal access token"
+        if not token:
+            raise ConfigError("the token for Label Studio is empty", todo=_make_one(http.base))
+        if claims and claims.get("token_type") == "access":
+            raise ConfigError(
+                "the token for Label Studio is an access token, which ends after five minutes",
+                expected="a Personal Access Token",
+                todo=_make_one(http.base),
+            )
+
+    def headers(self) -> dict[str, str]:
+        if self.kind == "legacy token":
+            return {"Authorization": f"Token {self._token}"}
+        with self._lock:
+            if self._clock() >= self._renew_at:
+                self._fetch()
+            return {"Authorization": f"Bearer {self._access}"}
+
+    def renew(self) -> bool:
+        """Have the next request fetch a new access token; False where that cannot help."""
+        if self.kind == "legacy token":
+            return False
+        with self._lock:
+            self._renew_at = 0.0
+        return True
+
+    def _fetch(self) -> None:
+        reply = self.http.request(
+            "POST", "/api/token/refresh", json={"refresh": self._token}, accept=(400, 401, 403), repeatable=True
+        )
+        if reply.status != 200:
+            raise AuthError(
+                f"{NAME} at {self.http.base} does not accept the Personal Access Token",
+                expected="a token of this server that was not revoked",
+                todo=_make_one(self.http.base),
+            )
+        self._access = str(_row(reply).get("access", ""))
+        claims = _claims(self._access) or {}
+        try:
+            lifetime = float(claims["exp"]) - float(claims["iat"])
+        except (KeyError, TypeError, ValueError):
+            lifetime = _LIFETIME_S
+        # Renewed with a fifth of its life left, so that no request starts with a token about to end.
+        self._renew_at = self._clock() + 0.8 * lifetime
+
+
+class _Either:
+    """Statuses that a caller accepts, and one more."""
+
+    def __init__(self, accept: Container[int], more: int) -> None:
+        self._accept, self._more = accept, more
+
+    def __contains__(self, status: object) -> bool:
+        return status == self._more or status in self._accept
+
+
+def _make_one(base: str) -> str:
+    return f"Make a Personal Access Token at {base}/user/account/personal-access-token and set it"
+
+
+def _claims(token: str) -> Row | None:
+    """What a token of three parts says about itself; None for a legacy token."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        data = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _row(reply: Reply) -> Row:
+    data = reply.json()
+    if not isinstance(data, dict):
+        raise ToolError(f"{NAME} answered {type(data).__name__} where an object was expected ({reply.method})")
+    return data
+
+
+def _rows(data: object) -> list[Row]:
+    if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
+        raise ToolError(f"{NAME} answered {type(data).__name__} where a list of objects was expected")
+    return data
