@@ -1,0 +1,104 @@
+"""Suspects as findings: the sentence a reviewer reads, the fix, and the numbers behind both."""
+
+from __future__ import annotations
+
+from bridge.core.annotations import Annotation, Prediction
+from bridge.core.findings import REVIEWED_TYPES, ErrorType, Finding, Fix, finding_id
+from bridge.core.objects import Unit, Workload
+from bridge.scorers import Suspects
+
+
+def findings(workload: Workload, suspects: Suspects, scorer: str) -> list[Finding]:
+    """One finding for each row of ``suspects``, in that order.
+
+    Rows that would be the same finding (boxes that differ by less than the whole pixels of
+    :func:`~bridge.core.findings.finding_id`) become one, with the highest score among them.
+
+    Args:
+        workload: what the suspects' rows point into.
+        suspects: the rows that people shall see.
+        scorer: name of the scorer that found them.
+    """
+    found: dict[str, Finding] = {}
+    columns = (suspects.error, suspects.given, suspects.predicted, suspects.score, suspects.iou)
+    unit_of_given, unit_of_predicted = workload.given.unit.tolist(), workload.predicted.unit.tolist()
+    for code, g, p, score, iou in zip(*(column.tolist() for column in columns), strict=True):
+        unit = workload.units[unit_of_given[g] if g >= 0 else unit_of_predicted[p]]
+        annotation = workload.annotations[g] if g >= 0 else None
+        prediction = workload.predictions[p] if p >= 0 else None
+        finding = _finding(workload.target, unit, REVIEWED_TYPES[code], annotation, prediction, score, iou, scorer)
+        known = found.get(finding.id)
+        if known is None or finding.score > known.score:
+            found[finding.id] = finding
+    return list(found.values())
+
+
+def _finding(
+    target: str,
+    unit: Unit,
+    error: ErrorType,
+    annotation: Annotation | None,
+    prediction: Prediction | None,
+    score: float,
+    iou: float,
+    scorer: str,
+) -> Finding:
+    fix = _fix(error, annotation, prediction)
+    ids = () if annotation is None else (annotation.id,)
+    return Finding(
+        id=finding_id(target, unit.item.id, unit.submission.id, ids, error, fix),
+        target=target,
+        item_id=unit.item.id,
+        item_name=unit.item.name,
+        submission_id=unit.submission.id,
+        annotation_ids=ids,
+        error=error,
+        label=_label(annotation, prediction),
+        score=score,
+        reason=_reason(error, annotation, prediction, iou),
+        fix=fix,
+        scorer=scorer,
+        current_shape=None if annotation is None else annotation.shape,
+        revisions=() if annotation is None else (annotation.revision,),
+        evidence={
+            "confidence": 0.0 if prediction is None else prediction.confidence,
+            "iou": iou,
+            "model": None if prediction is None else prediction.model,
+            "predicted_label": None if prediction is None else prediction.label,
+        },
+    )
+
+
+def _label(annotation: Annotation | None, prediction: Prediction | None) -> str:
+    if annotation is not None:
+        return annotation.label
+    return "" if prediction is None else prediction.label
+
+
+def _fix(error: ErrorType, annotation: Annotation | None, prediction: Prediction | None) -> Fix:
+    """Add what the model sees, delete what it does not; take its class for our shape, or its shape for our class."""
+    if error is ErrorType.EXTRA:
+        return Fix("delete")
+    if prediction is None:
+        return Fix("none")
+    if annotation is None:
+        return Fix("add", prediction.label, prediction.shape)
+    if error is ErrorType.WRONG_CLASS:
+        return Fix("relabel", prediction.label, annotation.shape)
+    return Fix("reshape", annotation.label, prediction.shape)
+
+
+def _reason(error: ErrorType, annotation: Annotation | None, prediction: Prediction | None, iou: float) -> str:
+    labelled = "" if annotation is None else f"Labelled {annotation.label}"
+    if prediction is None:
+        return f"{labelled}, but no prediction overlaps it."
+    sees, sure = prediction.label, f"{prediction.confidence:.2f}"
+    match error:
+        case ErrorType.MISSING:
+            return f"The model sees {sees} here ({sure}), but nothing is labelled."
+        case ErrorType.WRONG_CLASS:
+            return f"{labelled}, but the model says {sees} ({sure}) at IoU {iou:.2f}."
+        case ErrorType.EXTRA:
+            return f"{labelled}, but no prediction supports it: the best is {sees} ({sure}) at IoU {iou:.2f}."
+        case _:
+            return f"The box and the model's differ: IoU {iou:.2f} with {sees} ({sure})."

@@ -1,0 +1,257 @@
+"""Boxes held against one or more detectors: what is missing, extra, of the wrong class, or badly drawn.
+
+No threshold decides what matches what. Each prediction *backs* each label it overlaps, to a degree::
+
+    backing(g, p) = confidence(p) * min(1, IoU(g, p) / 0.5) * IoU(g, p) / max over labels g' of IoU(g', p)
+
+The second factor is the usual reading of IoU: from one half on, two boxes show the same object. The third shares a
+prediction among the labels it touches: one that fits the neighbour better says little about this label. From that::
+
+    extra(g)       = max(0, usual backing of the class - best backing of g by any class)
+    wrong class(g) = max(0, best backing of g by another class - best backing of g by its own class)
+    imprecise(g)   = backing(g, p) * min(1, 2 * max(0, 1 - IoU(g, p) / usual IoU of the class)),
+                     p being the prediction of the same class that backs g best
+    missing(p)     = confidence(p) * max(0, 1 - best IoU of p with any label / 0.5),
+                     for the predictions that remain after class-agnostic suppression at IoU 0.5
+
+A label is most likely wrong in one way, and a person should see that one first: the other suspicions about it are
+multiplied by ``1 - strongest``.
+
+*Usual* is the median over the labels of a class: a class that the model hardly finds, or outlines loosely, must not
+flood the list. Nothing else is learned, there is no randomness, and neither the order of the rows nor the chunk size
+changes any score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bridge.core.findings import ErrorType
+from bridge.core.geometry import pair_iou, same_unit_pairs
+from bridge.core.objects import ObjectTable, Workload
+from bridge.scorers import ERROR_CODES, Suspects
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+#: From this IoU on, two boxes show the same object.
+SAME_OBJECT = 0.5
+#: What is usual for a class is drawn towards what is usual for all, and that towards perfection, as if this many more
+#: labels had been seen: with few labels the formulas are those of a perfect detector.
+PRIOR_LABELS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectReview:
+    """The scorer of boxes; a :class:`bridge.scorers.Scorer`.
+
+    Learns two numbers for each class from the whole workload, the median backing and the median IoU of its labels; see
+    the module's text. So score a target as one workload, not page by page.
+
+    Attributes:
+        chunk: most (label, prediction) pairs to hold in memory at a time.
+    """
+
+    chunk: int = 1 << 18
+
+    @property
+    def name(self) -> str:
+        return "object-review-1"
+
+    def score(self, workload: Workload) -> Suspects:
+        """Judge every label, and every prediction nobody drew; rows with score 0 are left out.
+
+        ``predicted`` is ``p`` of the formula for an imprecise shape and for a missing object, the best prediction of
+        another class for a wrong class, and for an extra object what backs it best; -1 if nothing does.
+        """
+        given = workload.given
+        # In an order that only the content of the rows decides, ties come out the same way every time.
+        order, predicted = _in_content_order(workload.predicted)
+        evidence = _gather(given, predicted, self.chunk)
+        found = [*_judge_labels(given, evidence, len(workload.labels.names)), _judge_missing(predicted, evidence)]
+        suspects = Suspects(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
+        suspects = suspects.rows(suspects.score > 0)
+        return Suspects(
+            error=suspects.error,
+            given=suspects.given,
+            predicted=_original_rows(order, suspects.predicted),
+            score=suspects.score,
+            iou=suspects.iou,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Best:
+    """For each label the prediction that backs it best: its row (-1: none), the backing, and the IoU."""
+
+    row: Ints
+    backing: Floats
+    iou: Floats
+
+    @classmethod
+    def none(cls, rows: int) -> _Best:
+        return cls(np.full(rows, -1), np.zeros(rows), np.zeros(rows))
+
+    def put(self, given: Ints, predicted: Ints, backing: Floats, iou: Floats) -> None:
+        """Enter the pairs of some labels: all of each label's, the label's pairs side by side.
+
+        Of equal backings the first counts.
+        """
+        if not len(given):
+            return
+        starts = np.flatnonzero(np.r_[True, given[1:] != given[:-1]])
+        highest = np.maximum.reduceat(backing, starts)
+        winners = np.flatnonzero(backing == np.repeat(highest, np.diff(np.r_[starts, len(given)])))
+        winners = winners[np.r_[True, given[winners[1:]] != given[winners[:-1]]]]
+        label = given[winners]
+        self.row[label], self.backing[label], self.iou[label] = predicted[winners], highest, iou[winners]
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """What the pairs say. ``same`` and ``other``: predictions of the label's own class, and of the other classes.
+
+    ``nearest`` is (M,) float64: the best IoU of each prediction with any label.
+    """
+
+    same: _Best
+    other: _Best
+    nearest: Floats
+
+
+def _gather(given: ObjectTable, predicted: ObjectTable, chunk: int) -> _Evidence:
+    """Two passes over the overlapping pairs: sharing a prediction needs its best IoU first."""
+    nearest = np.zeros(len(predicted))
+    for _, p, iou in _overlaps(given, predicted, chunk):
+        np.maximum.at(nearest, p, iou)
+    same, other = _Best.none(len(given)), _Best.none(len(given))
+    for g, p, iou in _overlaps(given, predicted, chunk):
+        backing = predicted.confidence[p] * np.minimum(1.0, iou / SAME_OBJECT) * (iou / nearest[p])
+        agrees = given.label[g] == predicted.label[p]
+        for best, pick in ((same, agrees), (other, ~agrees)):
+            best.put(g[pick], p[pick], backing[pick], iou[pick])
+    return _Evidence(same, other, nearest)
+
+
+def _overlaps(given: ObjectTable, predicted: ObjectTable, chunk: int) -> Iterator[tuple[Ints, Ints, Floats]]:
+    """(label row, prediction row, IoU) of all pairs of a unit that overlap, chunk by chunk, a label's side by side."""
+    turned = given.rotation.any() or predicted.rotation.any()
+    for g, p in same_unit_pairs(given.unit, predicted.unit, chunk):
+        rotations = (given.rotation[g], predicted.rotation[p]) if turned else (None, None)
+        iou = pair_iou(given.xyxy.take(g, axis=0), predicted.xyxy.take(p, axis=0), *rotations)
+        touching = np.flatnonzero(iou > 0)
+        yield g[touching], p[touching], iou[touching]
+
+
+_Columns = tuple[Ints, Ints, Ints, Floats, Floats]
+
+
+def _judge_labels(given: ObjectTable, evidence: _Evidence, classes: int) -> list[_Columns]:
+    """The columns of Suspects for extra, wrong class and imprecise: one row per label each."""
+    same, other = evidence.same, evidence.other
+    by_other = other.backing > same.backing
+    any_row, any_iou = np.where(by_other, other.row, same.row), np.where(by_other, other.iou, same.iou)
+    any_backing = np.maximum(same.backing, other.backing)
+    usual_backing = _usual(any_backing, given.label, classes)
+    found = same.row >= 0
+    usual_iou = _usual(same.iou[found], given.label[found], classes)
+    looseness = np.clip(2 * (1 - same.iou / usual_iou[given.label]), 0.0, 1.0)
+    scores = np.stack(
+        [
+            np.maximum(0.0, usual_backing[given.label] - any_backing),
+            np.maximum(0.0, other.backing - same.backing),
+            same.backing * looseness,
+        ]
+    )
+    rank = scores.argmax(axis=0)
+    lowered = scores * (1 - scores.max(axis=0))
+    scores = np.where(rank == np.arange(len(scores))[:, None], scores, lowered)
+    rows = np.arange(len(given))
+    return [
+        (np.full(len(given), ERROR_CODES[error]), rows, predicted, score, iou)
+        for error, predicted, score, iou in (
+            (ErrorType.EXTRA, any_row, scores[0], any_iou),
+            (ErrorType.WRONG_CLASS, other.row, scores[1], other.iou),
+            (ErrorType.IMPRECISE, same.row, scores[2], same.iou),
+        )
+    ]
+
+
+def _judge_missing(predicted: ObjectTable, evidence: _Evidence) -> _Columns:
+    """The columns of Suspects for missing objects: one row per prediction that no better one stands for."""
+    rows = np.flatnonzero(_survivors(predicted))
+    score = predicted.confidence[rows] * np.maximum(0.0, 1 - evidence.nearest[rows] / SAME_OBJECT)
+    error = np.full(len(rows), ERROR_CODES[ErrorType.MISSING])
+    return error, np.full(len(rows), -1), rows, score, np.zeros(len(rows))
+
+
+def _survivors(predicted: ObjectTable) -> Bools:
+    """(M,) bool: greedy suppression over all classes, most confident first, at IoU ``SAME_OBJECT``.
+
+    The table is in content order, so the first row left in each unit is its most confident: all units take their next
+    step at once, and memory is bounded by the number of rows.
+    """
+    kept = np.zeros(len(predicted), dtype=np.bool_)
+    left = np.arange(len(predicted))
+    while left.size:
+        unit = predicted.unit[left]
+        is_first = np.r_[True, unit[1:] != unit[:-1]]
+        leaders = left[is_first]
+        kept[leaders] = True
+        leader = leaders[np.cumsum(is_first) - 1]
+        iou = pair_iou(
+            predicted.xyxy[leader], predicted.xyxy[left], predicted.rotation[leader], predicted.rotation[left]
+        )
+        left = left[~is_first & (iou < SAME_OBJECT)]
+    return kept
+
+
+def _usual(values: Floats, label: Ints, classes: int) -> Floats:
+    """(C,) float64 in (0, 1]: the median of each class, drawn in as ``PRIOR_LABELS`` says."""
+    overall = _drawn_median(values, towards=1.0)
+    usual = np.full(classes, overall)
+    order = np.argsort(label, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(label[order])) + 1):
+        if rows.size:
+            usual[label[rows[0]]] = _drawn_median(values[rows], towards=overall)
+    return usual
+
+
+def _drawn_median(values: Floats, towards: float) -> float:
+    n = len(values)
+    return float((n * (np.median(values) if n else 0.0) + PRIOR_LABELS * towards) / (n + PRIOR_LABELS))
+
+
+def _in_content_order(table: ObjectTable) -> tuple[Ints, ObjectTable]:
+    """The rows by unit, falling confidence, label and coordinates; and which row of ``table`` each of them is.
+
+    Rows that are equal in all of these are interchangeable. A confidence that is no number counts as 0.
+    """
+    confidence = np.clip(np.nan_to_num(table.confidence, nan=0.0), 0.0, 1.0)
+    order = np.lexsort((-confidence, table.unit))
+    # Few rows tie in these two, so the other columns are sorted for those rows only.
+    same = (np.diff(table.unit[order]) == 0) & (np.diff(confidence[order]) == 0)
+    tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
+    if tied.size:
+        rows = order[tied]
+        columns = (table.rotation, *table.xyxy.T[::-1], table.label, -confidence, table.unit)
+        order[tied] = rows[np.lexsort(tuple(column[rows] for column in columns))]
+    return order, ObjectTable(
+        unit=table.unit[order],
+        label=table.label[order],
+        xyxy=table.xyxy[order],
+        rotation=table.rotation[order],
+        confidence=confidence[order],
+    )
+
+
+def _original_rows(order: Ints, rows: Ints) -> Ints:
+    """``order[row]`` for each row, -1 staying -1."""
+    original = np.full(len(rows), -1)
+    original[rows >= 0] = order[rows[rows >= 0]]
+    return original
