@@ -1,0 +1,78 @@
+"""What the model server can be told; checked once, when it is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bridge.errors import ConfigError
+from bridge.net import origin_of
+
+#: In ``image_origins``: every public address; hosts in private networks still have to be named.
+ANY_PUBLIC = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Settings of one server.
+
+    Attributes:
+        label_studio_url: Label Studio's address as this server reaches it; relative image URLs are read from there.
+        label_studio_api_key: a personal access token or legacy token; sent to that origin only.
+        image_origins: further origins, as in ``https://images.example.org``, from which images may be read; ``*`` for
+            every public one.
+        private_networks: whether ``*`` and redirects may lead into private networks.
+        user, password: what callers must give by HTTP basic authentication; both or neither.
+        threshold: suggestions below this confidence are not shown, unless a project's extra parameters say otherwise.
+        label_map: model class -> project label, for classes whose names differ.
+        max_image_bytes, max_image_pixels: larger images are reported and skipped.
+        image_timeout_s: seconds for reading one image.
+        max_body_bytes: larger requests are refused. Existing brush annotations ride along, so bodies can be large.
+        max_requests: requests for predictions handled at a time; further ones are told to come back.
+        max_batch: images given to the model at a time.
+        max_wait_s: how long a batch waits for images that are still being read.
+        predict_timeout_s: what is not predicted by then is left out of the answer; Label Studio hangs up after 100 s.
+        cache_size: images whose detections are remembered.
+    """
+
+    label_studio_url: str | None = None
+    label_studio_api_key: str | None = field(default=None, repr=False)
+    image_origins: tuple[str, ...] = ()
+    private_networks: bool = False
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    threshold: float = 0.5
+    label_map: Mapping[str, str] = field(default_factory=dict)
+    max_image_bytes: int = 64 * 2**20
+    max_image_pixels: int = 100_000_000
+    image_timeout_s: float = 30.0
+    max_body_bytes: int = 64 * 2**20
+    max_requests: int = 64
+    max_batch: int = 8
+    max_wait_s: float = 0.005
+    predict_timeout_s: float = 90.0
+    cache_size: int = 4096
+
+    def __post_init__(self) -> None:
+        problems = []
+        if bool(self.user) != bool(self.password):
+            problems.append("user and password: expected both or neither, found one")
+        if not (math.isfinite(self.threshold) and 0 <= self.threshold <= 1):
+            problems.append(f"threshold: expected a number from 0 to 1, found {self.threshold}")
+        positive = ("max_image_bytes", "max_image_pixels", "max_body_bytes", "max_requests", "max_batch")
+        problems += [
+            f"{name}: expected a number above 0, found {getattr(self, name)}"
+            for name in (*positive, "image_timeout_s", "predict_timeout_s", "cache_size")
+            if not getattr(self, name) > 0
+        ]
+        for address in (self.label_studio_url, *self.image_origins):
+            if address is not None and address != ANY_PUBLIC:
+                try:
+                    origin_of(address)
+                except ConfigError as error:
+                    problems.append(error.found)
+        if problems:
+            raise ConfigError(
+                "the model server cannot be set up so: " + "; ".join(problems), todo="Correct these settings"
+            )

@@ -1,0 +1,67 @@
+"""Fixtures that start model servers."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+import uvicorn
+from serving_kit import Running, SquareFinder, Start
+
+from ml_backend.app import create_app, listen
+from ml_backend.inference import ModelSource
+from ml_backend.logs import json_logger
+from ml_backend.models import Predictor
+from ml_backend.runtime import Images
+from ml_backend.server_settings import ServerSettings
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """``start(predictor, settings)`` runs a server until the test ends."""
+    stops: list[Callable[[], None]] = []
+
+    def begin(
+        model: Predictor | Callable[[], Predictor] | None = None,
+        settings: ServerSettings | None = None,
+        name: str = SquareFinder.name,
+        images: Images | None = None,
+    ) -> Running:
+        log = io.StringIO()
+        load = model if callable(model) else lambda: model or SquareFinder()  # type: ignore[return-value]
+        settings = settings or ServerSettings()
+        secrets = [s for s in (settings.password, settings.label_studio_api_key) if s]
+        app = create_app(settings, ModelSource(name, load), log=json_logger(log, secrets), images=images)
+        listener = listen("127.0.0.1", 0)
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+
+        def stop_soon() -> None:
+            server.should_exit = True
+
+        running = Running(f"http://127.0.0.1:{listener.getsockname()[1]}", log, stop_soon)
+
+        def stop() -> None:
+            running.http.close()
+            stop_soon()
+            thread.join(20)
+            listener.close()
+            assert not thread.is_alive()
+
+        stops.append(stop)
+        return running
+
+    yield begin
+    for stop in stops:
+        stop()
+
+
+@pytest.fixture
+def server(start: Start) -> Running:
+    """A ready server of :class:`SquareFinder`."""
+    running = start()
+    running.wait_until_ready()
+    return running
