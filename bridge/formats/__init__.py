@@ -29,5 +29,8 @@ class Format(Protocol):
     def records(self, start: int, stop: int) -> list[Record]:
         """Records of items ``start`` to ``stop`` (excluded) in a stable order."""
 
+    def position(self, item_id: str) -> int | None:
+        """Where the item with this id is in the order of :meth:`records`; None when there is none."""
+
     def image_path(self, item: Item) -> Path:
         """Where the image of ``item`` is; raises ``ImageError`` when the file does not exist."""

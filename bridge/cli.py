@@ -1,0 +1,509 @@
+"""The command line: parse, call a journey, print, exit status."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bridge import wiring
+from bridge.console import Output
+from bridge.core.findings import REVIEWED_TYPES, ErrorType, State
+from bridge.errors import DataError, LabelbridgeError, NotFound, UsageError
+from bridge.flows import report_data
+from bridge.flows.failures import raise_if_any
+from bridge.flows.prelabel import prelabel as run_prelabel
+from bridge.flows.push import PushOptions
+from bridge.flows.push import push as run_push
+from bridge.flows.report import build_report
+from bridge.flows.score import ScoreOptions
+from bridge.flows.score import score as run_score
+from bridge.flows.sync import sync as run_sync
+from bridge.scorers.object_review import ObjectReview
+from bridge.settings import Settings
+from bridge.store import Run, Store, StoredFinding
+from bridge.tools import AnnotationTool, Review
+from bridge.tools.label_studio import LabelStudio
+from bridge.tools.label_studio_connect import connect as connect_backend
+from bridge.tools.label_studio_connect import disconnect as disconnect_backend
+
+app = typer.Typer(
+    name="labelbridge",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Suggestions in the editor your annotators use, and their likely label errors back as review work.",
+    epilog=(
+        "Exit status: 0 done, 1 error, 2 wrong words, 3 settings, 4 data, 5 annotation tool, 6 model, "
+        "7 data folder, 8 done but for some items, 9 plugin, 130 stopped with Ctrl-C."
+    ),
+)
+
+Target = Annotated[str, typer.Argument(help="ls:project/7, coco:annotations.json, voc:FOLDER or yolo:FOLDER")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
+Config = Annotated[Path | None, typer.Option("--config", help="Settings file (default: ./labelbridge.yaml if there).")]
+Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images, if not beside the annotations.")]
+Detector = Annotated[
+    str | None,
+    typer.Option("--detector", help="embedded, a manifest .json, or a torchvision detection builder's name."),
+]
+Weights = Annotated[Path | None, typer.Option("--weights", help="Weights file for the builder (.safetensors or .pth).")]
+Classes = Annotated[
+    str | None, typer.Option("--classes", help="Class names of those weights, comma-separated, in order.")
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option("--threshold", min=0, max=1, help="Lowest confidence kept (default: the model's)."),
+]
+LabelMapOption = Annotated[
+    str | None, typer.Option("--label-map", help="Model class to project label: car=vehicle,person=human, or a file.")
+]
+Model = Annotated[str | None, typer.Option("--model", help="Use only the stored predictions of this model version.")]
+RunId = Annotated[str | None, typer.Option("--run", help="A run's id (default: the target's latest).")]
+MinScore = Annotated[
+    float | None, typer.Option("--min-score", min=0, max=1, help="Lowest score (default: setting min_score).")
+]
+Types = Annotated[
+    list[ErrorType] | None, typer.Option("--type", help="Only this error type; may be given several times.")
+]
+
+
+def _settings(config: Path | None) -> Settings:
+    return Settings.load(config)
+
+
+@app.command()
+def prelabel(
+    target: Target,
+    detector: Detector = None,
+    weights: Weights = None,
+    classes: Classes = None,
+    threshold: Threshold = None,
+    label_map: LabelMapOption = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a model's predictions into the tool, beside people's work. Running again does only what is missing."""
+    output, settings = Output(as_json), _settings(config)
+    tool = wiring.open_target(target, settings)
+    options = _source_options(detector, weights, classes, threshold, label_map)
+    predictor = wiring.load_model(options)
+    mapping = wiring.map_labels(tool, predictor, label_map)
+    if mapping.unmatched_classes:
+        output.warn(f"Model classes without a label here, dropped: {', '.join(mapping.unmatched_classes)}")
+    if mapping.unmatched_labels:
+        output.warn(f"Labels the model cannot suggest: {', '.join(mapping.unmatched_labels)}")
+    source = wiring.model_source(tool, predictor, mapping, settings)
+    with wiring.open_journal(settings) as journal, output.progress() as progress:
+        result = run_prelabel(tool, source, durable=journal.durable, page_size=settings.push_chunk, progress=progress)
+    output.say(
+        f"{result.written} of {result.items} items pre-labelled by {source.model}: {result.predictions} suggestions. "
+        f"{result.skipped} were done before."
+    )
+    output.value(asdict(result))
+    raise_if_any(result.failures, result.written + result.skipped, "pre-labelled")
+
+
+@app.command()
+def score(
+    target: Target,
+    detector: Detector = None,
+    weights: Weights = None,
+    classes: Classes = None,
+    threshold: Threshold = None,
+    label_map: LabelMapOption = None,
+    predictions: Annotated[Path | None, typer.Option(help="COCO results file with the predictions.")] = None,
+    predictions_index: Annotated[
+        Path | None, typer.Option(help="COCO file whose image ids the results use; matched by file name.")
+    ] = None,
+    model: Model = None,
+    images: Images = None,
+    keep: Annotated[float, typer.Option(min=0, max=1, help="Lowest score that becomes a finding.")] = 0.05,
+    check_images: Annotated[
+        bool, typer.Option("--check-images", help="Open every image: unreadable, tiny, duplicate, wrong size.")
+    ] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold what people submitted against predictions, and store the likely errors as findings.
+
+    Without --detector or --predictions, the predictions that the tool already holds are used.
+    """
+    output, settings = Output(as_json), _settings(config)
+    tool = wiring.open_target(target, settings, images)
+    options = _source_options(detector, weights, classes, threshold, label_map, predictions, predictions_index, model)
+    source = wiring.prediction_source(tool, options, settings)
+    with wiring.open_journal(settings) as journal, output.progress() as progress:
+        result = run_score(
+            tool,
+            source,
+            ObjectReview(),
+            journal,
+            options=ScoreOptions(keep=keep, check_images=check_images),
+            page_size=settings.page_size,
+            progress=progress,
+        )
+    counts = result.counts
+    output.say(
+        f"Run {result.run_id}: {counts.submissions} submissions of {counts.items} items, "
+        f"{counts.annotations} annotations against {counts.predictions} predictions."
+    )
+    if counts.unpredicted:
+        output.warn(
+            f"{counts.unpredicted} items were not scored: no model has looked at them. Run `labelbridge prelabel`."
+        )
+    output.table("", ("error", "findings"), list(result.findings.items()))
+    output.say(f"{result.new} new, {result.withdrawn} withdrawn since the last run.")
+    output.say(f"Next: labelbridge findings {target}   ·   labelbridge push {target}   ·   labelbridge report {target}")
+    output.value(asdict(result))
+    raise_if_any(result.failures, counts.items, "scored")
+
+
+@app.command()
+def runs(
+    target: Annotated[str | None, typer.Argument(help="Only this target's runs.")] = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """List scoring runs, newest first."""
+    output, settings = Output(as_json), _settings(config)
+    with wiring.open_journal(settings) as journal:
+        found = journal.store.runs(target)
+    if not found:
+        output.say("No runs yet. Start one with `labelbridge score TARGET`.")
+    else:
+        output.table(
+            "",
+            ("run", "target", "title", "model", "items", "findings", "started", "state"),
+            [
+                (
+                    r.id,
+                    r.target,
+                    r.title,
+                    r.model or "(stored)",
+                    r.counts.get("items", "-"),
+                    r.counts.get("findings", "-"),
+                    r.started_at,
+                    "finished" if r.finished_at else "unfinished",
+                )
+                for r in found
+            ],
+        )
+    output.value([_run_dict(r) for r in found])
+
+
+@app.command()
+def findings(
+    target: Target,
+    run: RunId = None,
+    min_score: MinScore = None,
+    types: Types = None,
+    states: Annotated[list[State] | None, typer.Option("--state", help="Only this state; may be repeated.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 50,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """List findings, likeliest first."""
+    output, settings = Output(as_json), _settings(config)
+    with wiring.open_journal(settings) as journal:
+        chosen = _find_run(journal.store, target, run)
+        found = journal.store.findings(
+            run_id=chosen.id,
+            states=tuple(states) if states else None,
+            errors=tuple(types) if types else None,
+            min_score=min_score,
+            limit=limit,
+        )
+        total = chosen.counts.get("findings", len(found))
+    output.table(
+        f"Run {chosen.id} of {target}: {len(found)} of {total} findings",
+        ("id", "score", "error", "label", "item", "state", "reason"),
+        [
+            (
+                s.finding.id,
+                s.finding.score,
+                s.finding.error,
+                s.finding.label,
+                s.finding.item_name,
+                s.state,
+                s.finding.reason,
+            )
+            for s in found
+        ],
+    )
+    output.value([_finding_dict(s) for s in found])
+
+
+@app.command()
+def push(
+    target: Target,
+    run: RunId = None,
+    min_score: MinScore = None,
+    types: Types = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many, likeliest first.")] = None,
+    requeue: Annotated[
+        bool, typer.Option("--requeue", help="Queue the items again for a blind second annotator, in the same project.")
+    ] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send a run's findings back into the tool as review work. Pushing again sends only what is new."""
+    output, settings = Output(as_json), _settings(config)
+    tool = wiring.open_target(target, settings)
+    options = PushOptions(
+        min_score=settings.min_score if min_score is None else min_score,
+        limit=limit,
+        errors=tuple(types) if types else REVIEWED_TYPES,
+    )
+    with wiring.open_journal(settings) as journal:
+        chosen = _find_run(journal.store, target, run)
+        if requeue:
+            _requeue(tool, journal.store, chosen, options, output)
+            return
+        with output.progress() as progress:
+            result = run_push(tool, chosen, journal, options=options, chunk=settings.push_chunk, progress=progress)
+        flagged = _flag(tool, journal.store, target) if result.review else None
+    if result.review is None:
+        output.say(f"Nothing to push: no undecided finding of run {chosen.id} scores {options.min_score:g} or more.")
+    else:
+        output.say(f"{result.pushed} findings pushed for review: {result.review.url}")
+        if flagged:
+            output.say(f"Flagged items in the project itself: {flagged}")
+        output.say(f"When reviewers have answered: labelbridge sync {target}")
+    output.value({**asdict(result), "flagged": flagged})
+
+
+@app.command()
+def sync(target: Target, config: Config = None, as_json: AsJson = False) -> None:
+    """Bring reviewers' verdicts home and write accepted fixes, never over a newer human edit."""
+    output, settings = Output(as_json), _settings(config)
+    tool = wiring.open_target(target, settings)
+    with wiring.open_journal(settings) as journal:
+        place = journal.store.review_of(target)
+        if place is None:
+            raise NotFound(
+                f"nothing of {target} was pushed for review from this data folder ({settings.home})",
+                todo=f"Run `labelbridge push {target}` first",
+            )
+        with output.progress() as progress:
+            result = run_sync(
+                tool, Review(place.ref, place.url, created=False), journal, chunk=settings.push_chunk, progress=progress
+            )
+        precision = journal.store.precision(target)
+    if not result.changed and not result.failures:
+        output.say("Nothing new: no verdict has come in since the last sync.")
+    else:
+        verdicts = ", ".join(f"{n} {d}" for d, n in sorted(result.verdicts.items())) or "none"
+        fixes = ", ".join(f"{n} {o}" for o, n in sorted(result.fixes.items())) or "none"
+        output.say(f"Verdicts: {verdicts}. Fixes: {fixes}. Verified {result.verified}, reopened {result.reopened}.")
+    for conflict in result.conflicts:
+        output.warn(f"Conflict, left as it is: {conflict}")
+    if precision:
+        output.table(
+            "Reviewed so far",
+            ("scorer", "error", "label", "accepted", "rejected"),
+            [(p.scorer, p.error, p.label, p.accepted, p.rejected) for p in precision],
+        )
+    output.value({**asdict(result), "precision": [asdict(p) for p in precision]})
+    raise_if_any(result.failures, sum(result.verdicts.values()), "synced")
+
+
+@app.command()
+def report(
+    target: Target,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file to write.")] = Path("report.html"),
+    run: RunId = None,
+    gallery: Annotated[int, typer.Option(min=0, help="How many findings to show with their image.")] = 60,
+    images: Images = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write one self-contained HTML file about a run."""
+    output, settings = Output(as_json), _settings(config)
+    tool = wiring.open_target(target, settings, images)
+    with wiring.open_journal(settings) as journal:
+        chosen = _find_run(journal.store, target, run)
+        data = report_data.collect(
+            journal.store, chosen, gallery=gallery, created_at=journal.now(), min_score=settings.min_score
+        )
+        html = build_report(data, report_data.image_reader(tool, journal.store, chosen, settings))
+    try:
+        out.write_text(html, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot write {out}: {error.strerror}", todo="Choose another file with --out") from error
+    output.say(f"Report of run {chosen.id}: {out} ({len(html) / 1e6:.1f} MB)")
+    output.value({"run": chosen.id, "report": str(out)})
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on (default: setting backend_host).")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port (default: setting backend_port).")] = None,
+    detector: Detector = None,
+    weights: Weights = None,
+    classes: Classes = None,
+    threshold: Threshold = None,
+    label_map: LabelMapOption = None,
+    config: Config = None,
+) -> None:
+    """Run the model server that Label Studio connects to (see `labelbridge connect`)."""
+    settings = _settings(config)
+    wiring.serve(settings, _source_options(detector, weights, classes, threshold, label_map), host=host, port=port)
+
+
+@app.command()
+def connect(
+    target: Target,
+    backend_url: Annotated[
+        str | None, typer.Option("--backend-url", help="The model server's address as Label Studio sees it.")
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Disconnect instead, webhook included.")] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Connect a Label Studio project to the running model server."""
+    output, settings = Output(as_json), _settings(config)
+    tool = _label_studio(wiring.open_target(target, settings))
+    server = wiring.backend(settings, backend_url)
+    if remove:
+        gone = disconnect_backend(tool.client, tool.project_id, server.url)
+        output.say(
+            f"Disconnected {server.url} from {target}." if gone else f"{server.url} was not connected to {target}."
+        )
+        output.value({"disconnected": gone})
+        return
+    made = connect_backend(tool.client, tool.project_id, server)
+    for warning in made.warnings:
+        output.warn(warning)
+    output.say(f"{made.url} is {'now' if made.created else 'still'} connected to {target}.")
+    output.value(asdict(made))
+
+
+@app.command()
+def doctor(
+    target: Annotated[str | None, typer.Argument(help="A target to check as well, as in ls:project/7.")] = None,
+    backend_url: Annotated[
+        str | None, typer.Option("--backend-url", help="The model server's address as Label Studio sees it.")
+    ] = None,
+    detector: Detector = None,
+    label_map: LabelMapOption = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check settings, tokens, Label Studio's switches, the model server and the label map; print the lines to set."""
+    from bridge.doctor import examine
+
+    output = Output(as_json)
+    checks = examine(_settings(config), target, backend_url, detector, label_map)
+    for check in checks:
+        mark = "[green]ok[/green]     " if check.ok else "[red]problem[/red]"
+        if not as_json:
+            output.out.print(f"{mark} [bold]{check.name}[/bold]", end="  ")
+            output.say(check.found)
+            for line in check.todo.splitlines():
+                output.say(f"          {line}")
+    output.value([asdict(c) for c in checks])
+    if not all(c.ok for c in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    exit_: Annotated[bool, typer.Option("--exit", help="Stop as soon as the journey is done.")] = False,
+    no_server: Annotated[
+        bool, typer.Option("--no-server", help="Without Label Studio: on files, writing report.html.")
+    ] = False,
+    items: Annotated[int, typer.Option(min=8, max=2000, help="How many images.")] = 60,
+    folder: Annotated[Path | None, typer.Option(help="Where the demo keeps its files (default: <home>/demo).")] = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole journey on drawn scenes with planted label errors, against a real Label Studio."""
+    from bridge.demo import journey
+
+    output, settings = Output(as_json), _settings(config)
+    where = folder or settings.home / "demo"
+    options = journey.DemoOptions(folder=where, items=items, stay=not exit_)
+    if no_server:
+        journey.on_files(options, output)
+    else:
+        journey.on_label_studio(settings, options, output)
+
+
+def _source_options(
+    detector: str | None,
+    weights: Path | None,
+    classes: str | None,
+    threshold: float | None,
+    label_map: str | None,
+    predictions: Path | None = None,
+    predictions_index: Path | None = None,
+    model: str | None = None,
+) -> wiring.SourceOptions:
+    names = tuple(name.strip() for name in classes.split(",")) if classes else ()
+    return wiring.SourceOptions(detector, weights, names, threshold, label_map, predictions, predictions_index, model)
+
+
+def _find_run(store: Store, target: str, run_id: str | None) -> Run:
+    run = store.run(run_id) if run_id else store.latest_run(target)
+    if run is None:
+        raise NotFound(f"{target} has not been scored yet", todo=f"Run `labelbridge score {target}` first")
+    if run.target != target:
+        raise UsageError(f"run {run.id} belongs to {run.target}, not to {target}")
+    return run
+
+
+def _label_studio(tool: AnnotationTool) -> LabelStudio:
+    if not isinstance(tool, LabelStudio):
+        raise UsageError(f"{tool.target} is not in Label Studio", expected="a target like ls:project/7")
+    return tool
+
+
+def _flag(tool: AnnotationTool, store: Store, target: str) -> str | None:
+    if not isinstance(tool, LabelStudio):
+        return None
+    waiting = store.findings(target=target, states=(State.PUSHED,))
+    return tool.flag_tab(list(dict.fromkeys(s.finding.item_id for s in waiting)))
+
+
+def _requeue(tool: AnnotationTool, store: Store, run: Run, options: PushOptions, output: Output) -> None:
+    found = store.findings(
+        run_id=run.id,
+        states=(State.OPEN, State.REOPENED),
+        errors=options.errors,
+        min_score=options.min_score,
+        limit=options.limit,
+    )
+    items = list(dict.fromkeys(s.finding.item_id for s in found))
+    queued = _label_studio(tool).requeue(items)
+    output.say(f"{queued} of {len(items)} flagged items queued again for another annotator.")
+    output.value({"requeued": queued, "items": items})
+
+
+def _run_dict(run: Run) -> dict[str, Any]:
+    return {**asdict(run), "labels": list(run.labels.names)}
+
+
+def _finding_dict(stored: StoredFinding) -> dict[str, Any]:
+    return {
+        **stored.finding.to_dict(),
+        "state": str(stored.state),
+        "pushed": [asdict(p) for p in stored.pushed],
+        "verdict": stored.verdict.decision if stored.verdict else None,
+    }
+
+
+def main() -> None:
+    """Entry point of the console command: no traceback for anything labelbridge raises on purpose."""
+    try:
+        app()
+    except LabelbridgeError as error:
+        Output("--json" in sys.argv).error(error)
+        raise SystemExit(error.exit_status) from None
+    except KeyboardInterrupt:
+        Output().err.print("Stopped. Run the same command again to go on.")
+        raise SystemExit(130) from None

@@ -1,0 +1,80 @@
+"""What commands print: text for people, one JSON value for programs, errors for both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from bridge.errors import LabelbridgeError
+from bridge.flows.progress import Progress, silent
+
+
+@dataclass
+class Output:
+    """Prints for one command. With ``as_json`` only the final JSON value goes to standard output."""
+
+    as_json: bool = False
+    out: Console = field(default_factory=lambda: Console(highlight=False))
+    err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+
+    def say(self, text: str) -> None:
+        """A line for a person; square brackets in it are text, not markup."""
+        if not self.as_json:
+            self.out.print(escape(text), soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        self.err.print(f"[yellow]{escape(text)}[/yellow]", soft_wrap=True)
+
+    def value(self, value: Any) -> None:
+        """The command's result for programs."""
+        if self.as_json:
+            print(json.dumps(value, indent=1, ensure_ascii=False, default=str))  # noqa: T201
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """A table for a person; columns whose every cell is a number are aligned to the right."""
+        if self.as_json:
+            return
+        cells = [list(row) for row in rows]
+        table = Table(title=escape(title) if title else None, title_justify="left", header_style="bold")
+        for k, name in enumerate(columns):
+            numeric = bool(cells) and all(isinstance(row[k], int | float) for row in cells)
+            table.add_column(escape(name), justify="right" if numeric else "left", overflow="fold")
+        for row in cells:
+            table.add_row(*(f"{c:.2f}" if isinstance(c, float) else escape(str(c)) for c in row))
+        self.out.print(table)
+
+    def error(self, error: LabelbridgeError) -> None:
+        if self.as_json:
+            self.value(error.as_dict())
+            return
+        self.err.print(f"[bold red]Error:[/bold red] {escape(error.found)}", soft_wrap=True)
+        if error.expected:
+            self.err.print(f"  [bold]expected[/bold] {escape(error.expected)}", soft_wrap=True)
+        if error.todo:
+            self.err.print(f"  [bold]to do[/bold]    {escape(error.todo)}", soft_wrap=True)
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Bars on standard error while a journey runs; nothing when that is no terminal or for programs."""
+        if self.as_json or not self.err.is_terminal:
+            yield silent
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Bars(*columns, console=self.err, transient=True) as bars:
+            tasks: dict[str, Any] = {}
+
+            def show(phase: str, done: int, total: int | None) -> None:
+                if phase not in tasks:
+                    tasks[phase] = bars.add_task(phase, total=total)
+                bars.update(tasks[phase], completed=done, total=total)
+
+            yield show

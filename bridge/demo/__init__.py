@@ -1,0 +1,1 @@
+"""The demo: the whole journey on drawn scenes, against a Label Studio of our own."""

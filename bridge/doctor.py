@@ -1,0 +1,87 @@
+"""What is right and wrong with a set-up, each with the exact thing to do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from bridge import wiring
+from bridge.errors import LabelbridgeError
+from bridge.settings import Settings
+from bridge.store import Store
+from bridge.tools.label_studio_connect import Check, probe
+
+
+def examine(
+    settings: Settings, target: str | None, backend_url: str | None, detector: str | None, label_map: str | None
+) -> list[Check]:
+    """Every check that can be made with what is set; never raises for what it finds.
+
+    Args:
+        target: also checked, with the label map of ``detector`` against its labels.
+        backend_url: the model server as Label Studio sees it; None leaves it out unless ``target`` is in Label Studio.
+    """
+    checks = [_home(settings), *_store(settings)]
+    is_label_studio = target is None or target.startswith("ls:")
+    if is_label_studio:
+        checks += _label_studio(settings, target, backend_url)
+    if target is not None and all(check.ok for check in checks if check.name.startswith(("Label Studio", "Token"))):
+        checks += _target(settings, target, detector, label_map)
+    return checks
+
+
+def _home(settings: Settings) -> Check:
+    home = settings.home
+    existing = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
+    if os.access(existing, os.W_OK):
+        return Check("Data folder", True, str(home))
+    return Check("Data folder", False, f"{home} cannot be written", "Set LABELBRIDGE_HOME to a folder of yours")
+
+
+def _store(settings: Settings) -> Iterator[Check]:
+    try:
+        with Store.open(settings.store_url) as store:
+            broken = store.verify_events()
+            runs = len(store.runs())
+    except LabelbridgeError as error:
+        yield _failed("Database", error)
+        return
+    if broken:
+        yield Check("Database", False, f"its event log was changed: {broken[0]}", "Restore it from a backup")
+    else:
+        yield Check("Database", True, f"{runs} runs, event log unbroken")
+
+
+def _label_studio(settings: Settings, target: str | None, backend_url: str | None) -> list[Check]:
+    try:
+        client = wiring.label_studio_client(settings)
+    except LabelbridgeError as error:
+        return [_failed("Label Studio's settings", error)]
+    project = target.rpartition("/")[2] if target else ""
+    server = wiring.backend(settings, backend_url) if backend_url or target else None
+    return probe(client, int(project) if project.isdigit() else None, server)
+
+
+def _target(settings: Settings, target: str, detector: str | None, label_map: str | None) -> list[Check]:
+    try:
+        tool = wiring.open_target(target, settings)
+        info = tool.describe()
+    except LabelbridgeError as error:
+        return [_failed(target, error)]
+    checks = [Check(target, True, f"{info.items} items, labels {', '.join(info.labels.names) or 'none'}")]
+    try:
+        predictor = wiring.load_model(wiring.SourceOptions(detector=detector))
+        mapping = wiring.map_labels(tool, predictor, label_map)
+    except LabelbridgeError as error:
+        return [*checks, _failed("Label map", error)]
+    found = f"{predictor.name}: {len(mapping.classes) - len(mapping.unmatched_classes)} classes matched"
+    if mapping.unmatched_labels:
+        found += f"; labels it can never suggest: {', '.join(mapping.unmatched_labels)}"
+    if mapping.unmatched_classes:
+        found += f"; {len(mapping.unmatched_classes)} of its classes dropped"
+    return [*checks, Check("Label map", True, found)]
+
+
+def _failed(name: str, error: LabelbridgeError) -> Check:
+    expected = f" (expected {error.expected})" if error.expected else ""
+    return Check(name, False, error.found + expected, error.todo)

@@ -1,0 +1,82 @@
+"""PRE-LABEL: a model's predictions into the tool, beside people's work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from bridge.flows.durable import Durable, Step
+from bridge.flows.failures import Failure
+from bridge.flows.progress import Progress
+from bridge.flows.sources import ModelPredictions
+from bridge.tools import AnnotationTool, Prelabel
+
+
+@dataclass(frozen=True, slots=True)
+class PrelabelResult:
+    """Counts of items; ``predictions`` counts the objects written now."""
+
+    items: int
+    written: int
+    skipped: int
+    predictions: int
+    failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _PageResult:
+    next: str | None
+    items: int
+    written: int
+    predictions: int
+    failures: tuple[Failure, ...]
+
+
+def prelabel(
+    tool: AnnotationTool, source: ModelPredictions, *, durable: Durable, page_size: int, progress: Progress
+) -> PrelabelResult:
+    """Predict every item that holds no prediction of this model yet, page by page.
+
+    Resumes after a crash at the page it stopped in. An image that cannot be read fails alone.
+
+    Raises:
+        ToolError: the tool failed; what was written stays, and running again goes on.
+    """
+    total = tool.describe().items
+
+    def journey(step: Step) -> PrelabelResult:
+        pages: list[_PageResult] = []
+        cursor: str | None = None
+        while True:
+            pages.append(step(f"page {len(pages)}", partial(_page, tool, source, cursor, page_size)))
+            progress("pre-labelling", sum(p.items for p in pages), total)
+            cursor = pages[-1].next
+            if cursor is None:
+                break
+        items, written = sum(p.items for p in pages), sum(p.written for p in pages)
+        failures = tuple(f for p in pages for f in p.failures)
+        return PrelabelResult(
+            items=items,
+            written=written,
+            skipped=items - written - len(failures),
+            predictions=sum(p.predictions for p in pages),
+            failures=failures,
+        )
+
+    options = {"model": source.model, "labels": dict(source.label_of)}
+    return durable.run(f"prelabel {tool.target}", options, journey)
+
+
+def _page(tool: AnnotationTool, source: ModelPredictions, after: str | None, limit: int) -> _PageResult:
+    page = tool.read_page(after, limit, model=source.model)
+    todo, failures = [], []
+    for record in page.records:
+        if record.problems and not record.item.image:
+            failures.append(Failure(f"{record.item.name} (item {record.item.id})", record.problems[0].message))
+        elif source.model not in record.predicted_by:
+            todo.append(record)
+    records, broken = source.attach(todo)
+    good = [Prelabel(r.item, r.predictions) for r in records if source.model in r.predicted_by]
+    written = tool.write_predictions(source.model, good)
+    predictions = sum(len(p.predictions) for p in good)
+    return _PageResult(page.next, len(page.records), written, predictions, (*failures, *broken))

@@ -1,0 +1,124 @@
+"""PUSH: the likeliest errors back into the tool as review work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from bridge.core.annotations import Annotation, Box, Record
+from bridge.core.findings import REVIEWED_TYPES, ErrorType, Event, Finding, State
+from bridge.core.geometry import pair_iou
+from bridge.errors import DataError
+from bridge.flows.durable import Step
+from bridge.flows.progress import Progress
+from bridge.flows.score import Journal
+from bridge.store import Run, Store, StoredFinding
+from bridge.tools import AnnotationTool, PushedCase, Review, ReviewCase
+
+
+@dataclass(frozen=True, slots=True)
+class PushOptions:
+    """Which findings go: at most ``limit`` of those with at least ``min_score``, likeliest first."""
+
+    min_score: float = 0.5
+    limit: int | None = None
+    errors: tuple[ErrorType, ...] = REVIEWED_TYPES
+
+
+@dataclass(frozen=True, slots=True)
+class PushResult:
+    """``pushed`` findings went now; ``review`` is where, None when there was nothing to push."""
+
+    pushed: int
+    review: Review | None
+    urls: tuple[str, ...] = ()
+
+
+def push(
+    tool: AnnotationTool, run: Run, journal: Journal, *, options: PushOptions, chunk: int, progress: Progress
+) -> PushResult:
+    """Send a run's undecided findings to review, likeliest first. Pushing again sends only what is new.
+
+    Raises:
+        ToolError: the tool failed, or cannot take reviews; what went stays, and running again sends the rest.
+    """
+    store = journal.store
+
+    def journey(step: Step) -> PushResult:
+        chosen: list[str] = step("choose", lambda: [s.finding.id for s in _choose(journal, run, options)])
+        if not chosen:
+            return PushResult(0, None)
+        review: Review = step("open review", lambda: _open(tool, run, journal))
+        findings = [store.finding(i).finding for i in chosen]
+        records = _records(store, run, {f.item_id for f in findings})
+        urls: list[str] = []
+        for start in range(0, len(findings), chunk):
+            batch = findings[start : start + chunk]
+            cases = [ReviewCase(f, records[f.item_id].item, context(f, records[f.item_id])) for f in batch]
+            pushed = step(f"push {start}", partial(_push_chunk, tool, review, cases, journal))
+            urls.extend(case.url for case in pushed)
+            progress("pushing", len(urls), len(chosen))
+        return PushResult(len(urls), review, tuple(urls))
+
+    if not store.run(run.id).finished_at:
+        raise DataError(
+            f"run {run.id} has not finished", todo="Run `labelbridge score` again: it goes on where it stopped"
+        )
+    key = [run.id, options.min_score, options.limit, [str(e) for e in options.errors]]
+    return journal.durable.run(f"push {tool.target}", key, journey)
+
+
+def _choose(journal: Journal, run: Run, options: PushOptions) -> list[StoredFinding]:
+    return journal.store.findings(
+        run_id=run.id,
+        states=(State.OPEN, State.REOPENED),
+        errors=options.errors,
+        min_score=options.min_score,
+        limit=options.limit,
+    )
+
+
+def _open(tool: AnnotationTool, run: Run, journal: Journal) -> Review:
+    review = tool.open_review(run.labels, f"Review: {run.title}")
+    journal.store.put_review(run.target, review.ref, review.url)
+    return review
+
+
+def _records(store: Store, run: Run, item_ids: set[str]) -> dict[str, Record]:
+    """The snapshot's records of these items, in one pass over its chunks."""
+    return {r.item.id: r for chunk in store.chunks(run.id) for r in chunk if r.item.id in item_ids}
+
+
+def _push_chunk(
+    tool: AnnotationTool, review: Review, cases: Sequence[ReviewCase], journal: Journal
+) -> list[PushedCase]:
+    store = journal.store
+    pushed = tool.push_cases(review, cases)
+    at = journal.now()
+    for case in pushed:
+        store.record_push(case.finding_id, review.ref, case.ref, case.url, at)
+        if store.finding(case.finding_id).state in (State.OPEN, State.REOPENED):
+            store.transition(case.finding_id, Event.PUSH, at, "labelbridge", {"ref": case.ref})
+    return pushed
+
+
+def context(finding: Finding, record: Record) -> tuple[Annotation, ...]:
+    """The other objects of the same submission that touch the finding's boxes: what a reviewer must see."""
+    focus = [s for s in (finding.fix.shape, finding.current_shape) if isinstance(s, Box)]
+    others = [
+        a
+        for s in record.submissions
+        if s.id == finding.submission_id
+        for a in s.annotations
+        if a.id not in finding.annotation_ids and isinstance(a.shape, Box) and a.shape.problem() is None
+    ]
+    if not focus or not others:
+        return ()
+    boxes = np.array([a.shape.xyxy for a in others if isinstance(a.shape, Box)])
+    near = np.zeros(len(others), bool)
+    for shape in focus:
+        near |= pair_iou(boxes, np.tile(np.array(shape.xyxy), (len(boxes), 1))) > 0
+    return tuple(a for a, keep in zip(others, near, strict=True) if keep)

@@ -1,0 +1,195 @@
+"""The numbers behind a report's charts: pure, from findings and counts to rows that a template can draw."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bridge.core.findings import REVIEWED_TYPES, ErrorType, Finding
+from bridge.store.rows import PrecisionRow
+
+#: Most classes that a chart shows one by one; more could not be read.
+MOST_CLASSES = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a stacked bar. ``css`` names its colour; ``start`` and ``width`` are percent of the whole chart."""
+
+    name: str
+    css: str
+    count: int
+    start: float
+    width: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One row of a bar chart."""
+
+    name: str
+    total: int
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of the confusion matrix; ``share`` is of its row, in percent; ``kind`` chooses the colour."""
+
+    count: int
+    share: float
+    kind: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heatmap:
+    """The confusion matrix as drawn: ``names`` head the columns and the rows; ``left_out`` classes are summed."""
+
+    names: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One bin of the confidence histogram; heights are percent of the tallest."""
+
+    low: float
+    high: float
+    matched: int
+    unmatched: int
+    matched_height: float
+    unmatched_height: float
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionLine:
+    """Reviewers' agreement with one scorer on one class, and its 95 % interval, all in percent."""
+
+    row: PrecisionRow
+    share: float
+    low: float
+    high: float
+
+
+def title_of(error: ErrorType) -> str:
+    """How a report calls an error type: ``wrong class``."""
+    return str(error).replace("_", " ")
+
+
+def bars_by_type(findings: Sequence[Finding], min_score: float) -> tuple[Bar, ...]:
+    """One bar per reviewed error type: likely findings first, then those below ``min_score``."""
+    likely = Counter(f.error for f in findings if f.score >= min_score)
+    weaker = Counter(f.error for f in findings if f.score < min_score)
+    parts = [
+        (title_of(e), ((f"score {min_score:.2f} or more", e, likely[e]), ("lower score", f"{e} weak", weaker[e])))
+        for e in REVIEWED_TYPES
+    ]
+    return _bars(parts)
+
+
+def bars_by_class(findings: Iterable[Finding]) -> tuple[Bar, ...]:
+    """One bar per class, stacked by error type, longest first; classes beyond :data:`MOST_CLASSES` are summed."""
+    counts: dict[str, Counter[ErrorType]] = {}
+    for finding in findings:
+        counts.setdefault(finding.label, Counter())[finding.error] += 1
+    ranked = sorted(counts, key=lambda label: (-counts[label].total(), label))
+    shown = ranked if len(ranked) <= MOST_CLASSES else ranked[: MOST_CLASSES - 1]
+    rows = [(label, counts[label]) for label in shown]
+    if len(shown) < len(ranked):
+        rest = ranked[len(shown) :]
+        rows.append((f"{len(rest)} other classes", sum((counts[label] for label in rest), Counter())))
+    return _bars([(name, tuple((title_of(e), e, count[e]) for e in REVIEWED_TYPES)) for name, count in rows])
+
+
+def heatmap(classes: Sequence[str], confusion: npt.NDArray[np.int64]) -> Heatmap:
+    """The confusion matrix, cut to the classes with the most confusions where there are too many.
+
+    Args:
+        confusion: (C + 1, C + 1) int64, rows as labelled, columns as predicted; the last of each is "none".
+    """
+    count = len(classes)
+    keep = list(range(count))
+    if count > MOST_CLASSES:
+        wrong = confusion.sum(axis=1) + confusion.sum(axis=0) - 2 * np.diag(confusion)
+        keep = sorted(np.argsort(-wrong[:count], kind="stable")[: MOST_CLASSES - 1].tolist())
+    rest = sorted(set(range(count)) - set(keep))
+    groups = [[k] for k in keep] + ([rest] if rest else []) + [[count]]
+    names = [classes[k] for k in keep] + ([f"{len(rest)} others"] if rest else [])
+    small = np.array([[int(confusion[np.ix_(a, b)].sum()) for b in groups] for a in groups])
+    totals = np.maximum(small.sum(axis=1), 1)
+    rows = tuple(
+        tuple(
+            Cell(
+                count=int(small[i, j]),
+                share=100.0 * float(small[i, j] / totals[i]),
+                kind=_kind(i, j, len(names)),
+                title=_cell_title([*names, ""], i, j, int(small[i, j])),
+            )
+            for j in range(len(groups))
+        )
+        for i in range(len(groups))
+    )
+    return Heatmap(tuple(names), rows, len(rest))
+
+
+def histogram(
+    edges: npt.NDArray[np.float64], matched: npt.NDArray[np.int64], unmatched: npt.NDArray[np.int64]
+) -> tuple[Column, ...]:
+    """Bins of the confidence histogram, heights relative to the tallest bin."""
+    tallest = max(1, int((matched + unmatched).max(initial=0)))
+    return tuple(
+        Column(low, high, m, u, 100.0 * m / tallest, 100.0 * u / tallest)
+        for low, high, m, u in zip(
+            edges[:-1].tolist(), edges[1:].tolist(), matched.tolist(), unmatched.tolist(), strict=True
+        )
+    )
+
+
+def precision_lines(rows: Iterable[PrecisionRow]) -> tuple[PrecisionLine, ...]:
+    """Agreement per scorer and class, most reviewed first; rows that nobody reviewed are left out."""
+    reviewed = sorted((r for r in rows if r.accepted + r.rejected), key=lambda r: -(r.accepted + r.rejected))
+    return tuple(
+        PrecisionLine(r, 100.0 * r.accepted / (r.accepted + r.rejected), *_wilson(r.accepted, r.accepted + r.rejected))
+        for r in reviewed
+    )
+
+
+def _wilson(hits: int, trials: int) -> tuple[float, float]:
+    """The 95 % score interval of a rate in percent (Wilson 1927)."""
+    z = 1.959964
+    rate = hits / trials
+    middle = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials)) / (1 + z * z / trials)
+    return 100.0 * max(0.0, middle - half), 100.0 * min(1.0, middle + half)
+
+
+def _bars(rows: Sequence[tuple[str, Sequence[tuple[str, str, int]]]]) -> tuple[Bar, ...]:
+    longest = max((sum(count for _, _, count in parts) for _, parts in rows), default=0) or 1
+    bars: list[Bar] = []
+    for name, parts in rows:
+        segments: list[Segment] = []
+        start = 0
+        for part, css, count in parts:
+            segments.append(Segment(part, css, count, 100.0 * start / longest, 100.0 * count / longest))
+            start += count
+        bars.append(Bar(name, start, tuple(s for s in segments if s.count)))
+    return tuple(bars)
+
+
+def _kind(row: int, column: int, last: int) -> str:
+    if row == column:
+        return "blank" if row == last else "same"
+    return "none" if last in (row, column) else "other"
+
+
+def _cell_title(names: Sequence[str], row: int, column: int, count: int) -> str:
+    labelled = f"labelled {names[row]}" if names[row] else "not labelled"
+    predicted = f"predicted {names[column]}" if names[column] else "not predicted"
+    return f"{labelled}, {predicted}: {count:,}"

@@ -1,0 +1,233 @@
+"""SCORE: freeze what people submitted, hold it against the predictions, store the findings."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from bridge.core.annotations import LabelSet, Record
+from bridge.core.findings import Finding
+from bridge.core.objects import build_workload
+from bridge.errors import DataError, ImageError
+from bridge.flows.durable import Durable, Step
+from bridge.flows.failures import Failure
+from bridge.flows.progress import Progress
+from bridge.flows.sources import PredictionSource
+from bridge.images import size_of
+from bridge.scorers import Scorer, explain
+from bridge.scorers.data_checks import ImageFacts, check_images, check_records
+from bridge.store import Store
+from bridge.tools import AnnotationTool, TargetInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a run saw. ``unpredicted`` items were submitted but no model looked at them: they are not scored."""
+
+    items: int = 0
+    submissions: int = 0
+    annotations: int = 0
+    predictions: int = 0
+    unpredicted: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.items + other.items,
+            self.submissions + other.submissions,
+            self.annotations + other.annotations,
+            self.predictions + other.predictions,
+            self.unpredicted + other.unpredicted,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreResult:
+    """One finished run. ``findings`` counts all of them by error type; ``new`` those nobody had seen before."""
+
+    run_id: str
+    counts: Counts
+    findings: dict[str, int]
+    new: int
+    withdrawn: int
+    snapshot: str
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreOptions:
+    """``keep`` is the lowest score that becomes a finding. ``check_images`` opens every image file."""
+
+    keep: float = 0.05
+    check_images: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """Where a journey writes, and what it takes from outside: the clock and fresh ids."""
+
+    store: Store
+    durable: Durable
+    now: Callable[[], str]
+    new_id: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True)
+class _PageResult:
+    next: str | None
+    counts: Counts
+    facts: tuple[ImageFacts, ...]
+    failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    run_id: str
+    info: TargetInfo
+
+
+def score(
+    tool: AnnotationTool,
+    source: PredictionSource,
+    scorer: Scorer,
+    journal: Journal,
+    *,
+    options: ScoreOptions,
+    page_size: int,
+    progress: Progress,
+) -> ScoreResult:
+    """Score every submission of a target. Resumes after a crash, and doubles no finding when run again.
+
+    Raises:
+        DataError: nothing is submitted, or no predictions are there to hold it against.
+        ToolError: the tool failed; running again starts the run over.
+    """
+
+    def journey(step: Step) -> ScoreResult:
+        begun = step("begin", lambda: _begin(tool, source, scorer, journal, options))
+        pages: list[_PageResult] = []
+        cursor: str | None = None
+        while True:
+            reading = partial(_page, tool, source, journal.store, begun.run_id, len(pages), cursor, page_size, options)
+            pages.append(step(f"page {len(pages)}", reading))
+            progress("reading", sum(p.counts.items for p in pages), begun.info.items)
+            cursor = pages[-1].next
+            if cursor is None:
+                break
+        progress("scoring", 0, None)
+        return step("score", lambda: _judge(begun, pages, scorer, journal, options))
+
+    name = f"score {tool.target}"
+    return journal.durable.run(name, [source.model, scorer.name, options.keep, options.check_images], journey)
+
+
+def _begin(
+    tool: AnnotationTool, source: PredictionSource, scorer: Scorer, journal: Journal, options: ScoreOptions
+) -> _Begun:
+    info = tool.describe()
+    run_id = journal.new_id()
+    journal.store.start_run(
+        run_id,
+        target=info.target,
+        title=info.title,
+        kind="object",
+        model=source.model or "",
+        scorer=scorer.name,
+        labels=info.labels,
+        started_at=journal.now(),
+        options={"keep": options.keep, "check_images": options.check_images},
+    )
+    return _Begun(run_id, info)
+
+
+def _page(
+    tool: AnnotationTool,
+    source: PredictionSource,
+    store: Store,
+    run_id: str,
+    position: int,
+    after: str | None,
+    limit: int,
+    options: ScoreOptions,
+) -> _PageResult:
+    page = tool.read_page(after, limit, model=source.model)
+    submitted = [record for record in page.records if record.submissions or record.problems]
+    records, failures = source.attach(submitted)
+    store.put_chunk(run_id, position, records)
+    facts = tuple(_facts(tool, record) for record in page.records) if options.check_images else ()
+    counts = Counts(
+        items=len(page.records),
+        submissions=sum(len(r.submissions) for r in records),
+        annotations=sum(len(s.annotations) for r in records for s in r.submissions),
+        predictions=sum(len(r.predictions) for r in records),
+        unpredicted=sum(1 for r in records if r.submissions and not r.predicted_by),
+    )
+    return _PageResult(page.next, counts, facts, tuple(failures))
+
+
+def _facts(tool: AnnotationTool, record: Record) -> ImageFacts:
+    try:
+        data = tool.read_image(record.item)
+        width, height = size_of(data)
+    except ImageError as error:
+        return ImageFacts(record.item, None, None, None, str(error))
+    return ImageFacts(record.item, hashlib.sha256(data).hexdigest(), width, height, None)
+
+
+def _judge(
+    begun: _Begun, pages: Sequence[_PageResult], scorer: Scorer, journal: Journal, options: ScoreOptions
+) -> ScoreResult:
+    store, run_id, target = journal.store, begun.run_id, begun.info.target
+    counts = sum((p.counts for p in pages), Counts())
+    records = [record for chunk in store.chunks(run_id) for record in chunk]
+    findings = check_records(target, begun.info.labels, records)
+    findings += check_images(target, [fact for p in pages for fact in p.facts])
+    findings += _review(target, begun.info.labels, records, counts, scorer, options)
+    put = store.put_findings(run_id, findings)
+    withdrawn = store.withdraw_missing(run_id)
+    snapshot = store.seal_snapshot(run_id)
+    result = ScoreResult(
+        run_id=run_id,
+        counts=counts,
+        findings=dict(sorted(Counter(str(f.error) for f in findings).items())),
+        new=put.new,
+        withdrawn=withdrawn,
+        snapshot=snapshot,
+        failures=tuple(f for p in pages for f in p.failures),
+    )
+    store.finish_run(
+        run_id,
+        finished_at=journal.now(),
+        counts={
+            "items": counts.items,
+            "submissions": counts.submissions,
+            "annotations": counts.annotations,
+            "predictions": counts.predictions,
+            "unpredicted": counts.unpredicted,
+            "findings": len(findings),
+        },
+    )
+    return result
+
+
+def _review(
+    target: str, labels: LabelSet, records: Sequence[Record], counts: Counts, scorer: Scorer, options: ScoreOptions
+) -> list[Finding]:
+    if not counts.submissions:
+        raise DataError(
+            f"nothing is submitted in {target}: {counts.items} items, no annotations",
+            expected="at least one submitted annotation",
+            todo="Label and submit some items in the tool first, then score again",
+        )
+    predicted = [record for record in records if record.predicted_by]
+    if not predicted:
+        raise DataError(
+            f"no predictions for any of the {counts.submissions} submissions of {target}",
+            expected="predictions to hold the annotations against",
+            todo="Run `labelbridge prelabel` first, or name a source: --detector NAME or --predictions FILE",
+        )
+    workload = build_workload(target, labels, predicted)
+    suspects = scorer.score(workload)
+    return explain.findings(workload, suspects.rows(suspects.score >= options.keep), scorer.name)

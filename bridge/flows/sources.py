@@ -1,0 +1,117 @@
+"""Where the predictions for a scoring run come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bridge.core.annotations import Box, Item, Prediction, Record
+from bridge.core.predictor import Detections, Predictor
+from bridge.errors import ImageError
+from bridge.flows.failures import Failure
+from bridge.images import decode
+from bridge.tools import AnnotationTool
+
+
+class PredictionSource(Protocol):
+    """Adds predictions to records; ``model`` names them, None when they come from several models."""
+
+    @property
+    def model(self) -> str | None: ...
+
+    def attach(self, records: Sequence[Record]) -> tuple[list[Record], list[Failure]]:
+        """The same records with their predictions; an item that failed comes back without, and is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPredictions:
+    """The predictions that the tool holds already: nothing to add."""
+
+    model: str | None = None
+
+    def attach(self, records: Sequence[Record]) -> tuple[list[Record], list[Failure]]:
+        return list(records), []
+
+
+@dataclass(frozen=True, slots=True)
+class FilePredictions:
+    """Predictions read from a file, by item name. Items that the file does not know stay without."""
+
+    model: str
+    by_name: Mapping[str, tuple[Prediction, ...]]
+
+    def attach(self, records: Sequence[Record]) -> tuple[list[Record], list[Failure]]:
+        return [
+            replace(record, predictions=self.by_name[record.item.name], predicted_by=(self.model,))
+            if record.item.name in self.by_name
+            else replace(record, predictions=(), predicted_by=())
+            for record in records
+        ], []
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReader:
+    """Reads and decodes items through the tool, within the limit on pixels."""
+
+    tool: AnnotationTool
+    max_pixels: int
+
+    def read(self, item: Item) -> npt.NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB, EXIF-oriented. Raises ``ImageError`` naming the item."""
+        return decode(self.tool.read_image(item), f"{item.name} (item {item.id})", max_pixels=self.max_pixels)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPredictions:
+    """Runs a model over the images, ``batch`` at a time.
+
+    ``label_of`` maps the model's class names to the target's label names; classes that are not in it are dropped.
+    """
+
+    reader: ImageReader
+    predictor: Predictor
+    label_of: Mapping[str, str]
+    batch: int
+
+    @property
+    def model(self) -> str:
+        return self.predictor.name
+
+    def attach(self, records: Sequence[Record]) -> tuple[list[Record], list[Failure]]:
+        done: list[Record] = []
+        failures: list[Failure] = []
+        for start in range(0, len(records), self.batch):
+            images: list[npt.NDArray[np.uint8]] = []
+            readable: list[Record] = []
+            for record in records[start : start + self.batch]:
+                try:
+                    images.append(self.reader.read(record.item))
+                    readable.append(record)
+                except ImageError as error:
+                    failures.append(Failure(f"{record.item.name} (item {record.item.id})", str(error)))
+                    done.append(replace(record, predictions=(), predicted_by=()))
+            for record, image, found in zip(readable, images, self.predictor.predict(images), strict=True):
+                done.append(self._with(record, image, found))
+        order = {record.item.id: k for k, record in enumerate(records)}
+        return sorted(done, key=lambda record: order[record.item.id]), failures
+
+    def _with(self, record: Record, image: npt.NDArray[np.uint8], found: Detections) -> Record:
+        return replace(
+            record,
+            item=replace(record.item, height=image.shape[0], width=image.shape[1]),
+            predictions=self._predictions(found),
+            predicted_by=(self.predictor.name,),
+        )
+
+    def _predictions(self, found: Detections) -> tuple[Prediction, ...]:
+        names = [self.label_of.get(name) for name in self.predictor.classes]
+        rows = zip(found.xyxy.tolist(), found.label.tolist(), found.confidence.tolist(), strict=True)
+        return tuple(
+            Prediction(label, Box(*xyxy), confidence, self.predictor.name)
+            for xyxy, index, confidence in rows
+            if (label := names[index]) is not None
+        )

@@ -1,0 +1,192 @@
+"""SYNC: verdicts come home, accepted fixes are written, and each fixed object is looked at again."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from bridge.core.annotations import Box, Record
+from bridge.core.findings import Event, State, Verdict
+from bridge.core.geometry import pair_iou
+from bridge.errors import DataError, LabelbridgeError, NotFound
+from bridge.flows.durable import Step
+from bridge.flows.failures import Failure
+from bridge.flows.progress import Progress
+from bridge.flows.score import Journal
+from bridge.store import StoredFinding
+from bridge.tools import AnnotationTool, FixOrder, Outcome, Review
+
+_FIXED_IOU = 0.95
+"""How closely a written box must lie on the ordered one; tools round percentages."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """What changed now. ``verdicts`` counts new answers by decision, ``fixes`` outcomes of writing them."""
+
+    verdicts: dict[str, int]
+    fixes: dict[str, int]
+    verified: int
+    reopened: int
+    conflicts: tuple[str, ...]
+    failures: tuple[Failure, ...]
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.verdicts or self.fixes or self.verified or self.reopened)
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    outcomes: tuple[str, ...]
+    conflicts: tuple[str, ...]
+    failures: tuple[Failure, ...]
+
+
+def sync(tool: AnnotationTool, review: Review, journal: Journal, *, chunk: int, progress: Progress) -> SyncResult:
+    """Bring verdicts home and write accepted fixes. Running again changes nothing until a reviewer answers again.
+
+    A fix is written only where the object is unchanged since it was scored; otherwise the finding becomes a
+    ``conflict`` and keeps its verdict.
+
+    Raises:
+        ToolError: the tool failed; what was written stays, and running again goes on.
+    """
+    target = tool.target
+
+    def journey(step: Step) -> SyncResult:
+        read: tuple[dict[str, int], tuple[Failure, ...]] = step("verdicts", partial(_read, tool, review, journal))
+        accepted: list[str] = step("choose", lambda: _in_state(journal, target, State.ACCEPTED))
+        written: list[_Written] = []
+        for start in range(0, len(accepted), chunk):
+            written.append(step(f"fix {start}", partial(_fix, tool, accepted[start : start + chunk], journal)))
+            progress("writing fixes", min(start + chunk, len(accepted)), len(accepted))
+        applied: list[str] = step("applied", lambda: _in_state(journal, target, State.APPLIED))
+        checked: list[Counter[str]] = []
+        for start in range(0, len(applied), chunk):
+            checked.append(step(f"verify {start}", partial(_verify, tool, applied[start : start + chunk], journal)))
+            progress("verifying", min(start + chunk, len(applied)), len(applied))
+        outcomes = Counter(o for w in written for o in w.outcomes)
+        again = sum(checked, Counter[str]())
+        return SyncResult(
+            verdicts=read[0],
+            fixes=dict(outcomes),
+            verified=again[State.VERIFIED],
+            reopened=again[State.REOPENED],
+            conflicts=tuple(c for w in written for c in w.conflicts),
+            failures=(*read[1], *(f for w in written for f in w.failures)),
+        )
+
+    return journal.durable.run(f"sync {target}", review.ref, journey)
+
+
+def _in_state(journal: Journal, target: str, state: State) -> list[str]:
+    return [s.finding.id for s in journal.store.findings(target=target, states=(state,))]
+
+
+def _read(tool: AnnotationTool, review: Review, journal: Journal) -> tuple[dict[str, int], tuple[Failure, ...]]:
+    counts: Counter[str] = Counter()
+    failures: list[Failure] = []
+    since = journal.store.last_verdict_time(tool.target)
+    for verdict in tool.read_verdicts(review, since):
+        try:
+            if _take(verdict, journal):
+                counts[verdict.decision] += 1
+        except LabelbridgeError as error:
+            failures.append(Failure(f"finding {verdict.finding_id}", str(error)))
+    return dict(counts), tuple(failures)
+
+
+def _take(verdict: Verdict, journal: Journal) -> bool:
+    """Record one verdict and move its finding; False when it was known already."""
+    store, at = journal.store, journal.now()
+    stored = store.finding(verdict.finding_id)
+    event = Event.REJECT if verdict.decision == "reject" else Event.ACCEPT
+    settled = State.REJECTED if event is Event.REJECT else State.ACCEPTED
+    new = store.record_verdict(verdict, at)
+    if not new and stored.state not in (State.OPEN, State.PUSHED):
+        return False
+    if stored.state is settled:
+        return new
+    if stored.state in (State.APPLIED, State.VERIFIED):
+        if event is Event.ACCEPT:
+            return False
+        raise DataError(
+            f"{verdict.reviewer} rejected finding {verdict.finding_id} after its fix was written",
+            todo=f"Undo it by hand in the tool if that is meant: item {stored.finding.item_name}",
+        )
+    store.transition(verdict.finding_id, event, at, verdict.reviewer, {"source": verdict.source})
+    return True
+
+
+def _fix(tool: AnnotationTool, ids: Sequence[str], journal: Journal) -> _Written:
+    store = journal.store
+    orders = [_order(store.finding(i)) for i in ids]
+    outcomes: list[str] = []
+    conflicts: list[str] = []
+    failures: list[Failure] = []
+    by_submission: dict[str, list[FixOrder]] = defaultdict(list)
+    for order in orders:
+        by_submission[order.finding.submission_id].append(order)
+    for group in by_submission.values():
+        try:
+            results = tool.apply_fixes(group)
+        except NotFound as error:
+            failures.extend(Failure(f"finding {o.finding.id} ({o.finding.item_name})", str(error)) for o in group)
+            continue
+        for order, result in zip(group, results, strict=True):
+            at = journal.now()
+            event = Event.CONFLICT if result.outcome is Outcome.CONFLICT else Event.APPLY
+            before = {"label": order.finding.label, "revisions": list(order.finding.revisions)}
+            store.record_fix(order.finding.id, result.outcome, result.message, before, order.fix.to_dict(), at)
+            if store.finding(order.finding.id).state is State.ACCEPTED:
+                store.transition(order.finding.id, event, at, "labelbridge", {"message": result.message})
+            outcomes.append(str(result.outcome))
+            if result.outcome is Outcome.CONFLICT:
+                conflicts.append(f"{order.finding.item_name}: {result.message}")
+    return _Written(tuple(outcomes), tuple(conflicts), tuple(failures))
+
+
+def _order(stored: StoredFinding) -> FixOrder:
+    verdict = stored.verdict
+    return FixOrder(stored.finding, verdict.fix if verdict and verdict.fix else stored.finding.fix)
+
+
+def _verify(tool: AnnotationTool, ids: Sequence[str], journal: Journal) -> Counter[str]:
+    """Read each fixed item again; a fix that is not there any more reopens its finding."""
+    store = journal.store
+    counts: Counter[str] = Counter()
+    records: dict[str, Record | None] = {}
+    for finding_id in ids:
+        stored = store.finding(finding_id)
+        item_id = stored.finding.item_id
+        if item_id not in records:
+            try:
+                records[item_id] = tool.read_record(item_id)
+            except NotFound:
+                records[item_id] = None
+        holds = is_fixed(_order(stored), records[item_id])
+        event = Event.VERIFY if holds else Event.REOPEN
+        counts[store.transition(finding_id, event, journal.now(), "labelbridge", {})] += 1
+    return counts
+
+
+def is_fixed(order: FixOrder, record: Record | None) -> bool:
+    """Whether the item now is as the fix wants it."""
+    finding, fix = order.finding, order.fix
+    objects = [a for s in record.submissions if s.id == finding.submission_id for a in s.annotations] if record else []
+    mine = [a for a in objects if a.id in finding.annotation_ids]
+    if fix.action == "delete":
+        return not mine
+    if fix.action == "relabel" and not isinstance(fix.shape, Box):
+        return any(a.label == fix.label for a in mine)
+    candidates = [a for a in (objects if fix.action == "add" else mine) if a.label == fix.label]
+    boxes = [a.shape.xyxy for a in candidates if isinstance(a.shape, Box)]
+    if not boxes or not isinstance(fix.shape, Box):
+        return False
+    ious = pair_iou(np.array(boxes), np.tile(np.array(fix.shape.xyxy), (len(boxes), 1)))
+    return bool(ious.max() >= _FIXED_IOU)

@@ -1,0 +1,228 @@
+"""Puts the parts together for one command: settings, store, tool, model."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Any
+
+from bridge.core.label_map import LabelMap, match_labels
+from bridge.core.predictor import Predictor
+from bridge.dialects.label_map_file import read_label_map
+from bridge.errors import ConfigError, PluginError, UsageError
+from bridge.flows.durable import Durable
+from bridge.flows.score import Journal
+from bridge.flows.sources import FilePredictions, ImageReader, ModelPredictions, PredictionSource, StoredPredictions
+from bridge.formats.coco import CocoDataset, load_results
+from bridge.settings import Settings
+from bridge.store import Store
+from bridge.tools import AnnotationTool
+from bridge.tools.files import open_files
+from bridge.tools.label_studio import LabelStudio
+from bridge.tools.label_studio_client import LabelStudioClient
+from bridge.tools.label_studio_connect import Backend
+
+PLUGINS = "labelbridge.plugins"
+FILE_KINDS = ("coco", "voc", "yolo")
+
+
+def program_version() -> str:
+    return version("labelbridge")
+
+
+def utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def fresh_id() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+@contextmanager
+def open_journal(settings: Settings) -> Iterator[Journal]:
+    """The store, the durable runner, the clock: what every journey writes to."""
+    with Store.open(settings.store_url) as store:
+        durable = Durable(settings.home / "workflows", program_version())
+        yield Journal(store=store, durable=durable, now=utc_now, new_id=fresh_id)
+
+
+def plugin(name: str) -> Callable[..., Any]:
+    """The function that an installed package offers under ``labelbridge.plugins``.
+
+    Raises:
+        PluginError: nothing offers it, or importing it failed.
+    """
+    found = entry_points(group=PLUGINS, name=name)
+    if not found:
+        raise PluginError(
+            f"no installed package offers the plugin {name!r}",
+            expected=f"an entry point in the group {PLUGINS}",
+            todo="Install labelbridge again: pip install --force-reinstall labelbridge",
+        )
+    try:
+        loaded: Callable[..., Any] = next(iter(found)).load()
+    except ImportError as error:
+        raise PluginError(f"the plugin {name!r} cannot be imported: {error}") from error
+    return loaded
+
+
+def label_studio_client(settings: Settings) -> LabelStudioClient:
+    """A client for the Label Studio of the settings.
+
+    Raises:
+        ConfigError: the address or the token is not set.
+    """
+    if not settings.label_studio_url or settings.label_studio_api_key is None:
+        missing = (
+            "LABELBRIDGE_LABEL_STUDIO_URL" if not settings.label_studio_url else "LABELBRIDGE_LABEL_STUDIO_API_KEY"
+        )
+        raise ConfigError(
+            f"{missing} is not set",
+            expected="Label Studio's address and a Personal Access Token (Account & Settings > Personal Access Token)",
+            todo=f"export {missing}=…, or put it into labelbridge.yaml",
+        )
+    return LabelStudioClient(
+        settings.label_studio_url,
+        settings.label_studio_api_key.get_secret_value(),
+        timeout=settings.request_timeout_s,
+        private_networks=settings.private_networks,
+    )
+
+
+def open_target(target: str, settings: Settings, images: Path | None = None) -> AnnotationTool:
+    """The tool behind ``ls:project/7``, ``coco:PATH``, ``voc:DIR`` or ``yolo:DIR``.
+
+    Raises:
+        UsageError: the words name no target.
+    """
+    kind, _, rest = target.partition(":")
+    if kind in FILE_KINDS and rest:
+        return open_files(target, images)
+    if kind == "ls":
+        noun, _, number = rest.partition("/")
+        if noun == "project" and number.isdigit():
+            return LabelStudio(label_studio_client(settings), int(number), max_image_bytes=settings.max_image_bytes)
+    raise UsageError(
+        f"{target!r} is no target",
+        expected="ls:project/7, coco:annotations.json, voc:FOLDER or yolo:FOLDER",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """Where predictions come from; at most one of ``detector`` and ``predictions`` is set."""
+
+    detector: str | None = None
+    weights: Path | None = None
+    classes: tuple[str, ...] = ()
+    threshold: float | None = None
+    label_map: str | None = None
+    predictions: Path | None = None
+    predictions_index: Path | None = None
+    model: str | None = None
+
+
+FAINTEST = 0.05
+"""Scoring wants a model's doubts too: a faint prediction tells a hard object from an invented one."""
+
+
+def load_model(options: SourceOptions, threshold: float | None = None) -> Predictor:
+    """The model that the options name, the embedded one by default.
+
+    Args:
+        threshold: lowest confidence where the options give none; None takes what the model's makers recommend.
+    """
+    load = plugin("predictor")
+    loaded: Predictor = load(
+        options.detector or "embedded",
+        weights=options.weights,
+        classes=options.classes or None,
+        score_threshold=threshold if options.threshold is None else options.threshold,
+    )
+    return loaded
+
+
+def map_labels(tool: AnnotationTool, predictor: Predictor, label_map: str | None) -> LabelMap:
+    """Model classes to the target's labels, checked before anything runs.
+
+    Raises:
+        ModelError: nothing matches; both lists are named.
+    """
+    return match_labels(predictor.classes, tool.describe().labels.names, read_label_map(label_map))
+
+
+def model_source(tool: AnnotationTool, predictor: Predictor, mapping: LabelMap, settings: Settings) -> ModelPredictions:
+    """A model over the tool's images."""
+    label_of = {c: t for c, t in zip(mapping.classes, mapping.targets, strict=True) if t is not None}
+    return ModelPredictions(ImageReader(tool, settings.max_image_pixels), predictor, label_of, settings.predict_batch)
+
+
+def prediction_source(tool: AnnotationTool, options: SourceOptions, settings: Settings) -> PredictionSource:
+    """The source that the options name; without any, what the tool already holds."""
+    if options.predictions and options.detector:
+        raise UsageError("--predictions and --detector are both given", expected="one source of predictions")
+    if options.predictions:
+        return _file_source(tool, options)
+    if options.detector:
+        predictor = load_model(options, FAINTEST)
+        return model_source(tool, predictor, map_labels(tool, predictor, options.label_map), settings)
+    return StoredPredictions(options.model)
+
+
+def _file_source(tool: AnnotationTool, options: SourceOptions) -> FilePredictions:
+    assert options.predictions is not None
+    index = options.predictions_index
+    if index is None:
+        kind, _, rest = tool.target.partition(":")
+        if kind != "coco":
+            raise UsageError(
+                f"{options.predictions} holds image ids, and {tool.target} has none to compare them with",
+                todo="Name the COCO file that the ids belong to: --predictions-index FILE",
+            )
+        index = Path(rest)
+    model = options.model or options.predictions.stem
+    dataset = CocoDataset.open(index, None)
+    return FilePredictions(model, load_results(options.predictions, dataset, model))
+
+
+def serve(settings: Settings, options: SourceOptions, *, host: str | None, port: int | None) -> None:
+    """Run the model server until it is told to stop.
+
+    Raises:
+        ConfigError: the port is taken, or a setting does not fit.
+        ModelError: the model cannot be loaded.
+    """
+    key = settings.label_studio_api_key
+    password = settings.backend_password
+    plugin("server")(
+        host=host or settings.backend_host,
+        port=settings.backend_port if port is None else port,
+        detector=options.detector or "embedded",
+        weights=options.weights,
+        classes=options.classes or None,
+        threshold=options.threshold,
+        label_map=read_label_map(options.label_map),
+        label_studio_url=settings.label_studio_url,
+        label_studio_api_key=key.get_secret_value() if key else None,
+        user=settings.backend_user,
+        password=password.get_secret_value() if password else None,
+        private_networks=settings.private_networks,
+        max_image_bytes=settings.max_image_bytes,
+        max_image_pixels=settings.max_image_pixels,
+        max_batch=settings.predict_batch,
+    )
+
+
+def backend(settings: Settings, url: str | None) -> Backend:
+    """The model server as Label Studio is to call it: ``url``, or where this machine's settings say it listens."""
+    password = settings.backend_password
+    return Backend(
+        url or f"http://{settings.backend_host}:{settings.backend_port}",
+        user=settings.backend_user,
+        password=password.get_secret_value() if password else None,
+    )

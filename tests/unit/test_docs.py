@@ -1,0 +1,57 @@
+"""The documents say what the program does."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from bridge.cli import app
+
+REPO = Path(__file__).resolve().parents[2]
+DOCS = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md")), REPO / "docker" / "README.md"]
+
+
+def test_reference_is_up_to_date() -> None:
+    spec = importlib.util.spec_from_file_location("reference", REPO / "scripts" / "reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    written = (REPO / "docs" / "reference.md").read_text(encoding="utf-8")
+    assert written == module.reference(), "run: python scripts/reference.py --write"
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda p: p.name)
+def test_commands_in_the_docs_exist(path: Path) -> None:
+    group = typer.main.get_command(app)
+    known = {
+        name: {option for p in command.params for option in (*p.opts, *p.secondary_opts)} | {"--help"}
+        for name, command in group.commands.items()  # type: ignore[attr-defined]
+    }
+    for line in re.findall(r"labelbridge ([a-z].*)", path.read_text(encoding="utf-8")):
+        words = re.split(r"[\s`]+", re.split(r"\s#|`|·", line)[0].strip())
+        if words[0] not in known:
+            assert not re.search(rf"(\$ |`)labelbridge {re.escape(words[0])}", path.read_text()), words
+            continue
+        for option in (w.split("=")[0] for w in words if w.startswith("--")):
+            assert option in known[words[0]], f"labelbridge {words[0]} has no {option}"
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda p: p.name)
+def test_links_in_the_docs_lead_somewhere(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
+        if not link.startswith("http"):
+            assert (path.parent / link).exists(), link
+
+
+def test_no_machine_path_or_registry_host_is_named() -> None:
+    pattern = re.compile("|".join(("/ro" + "ot/", "/wo" + "rk/", "pypi" + r"\.org", "files.python" + "hosted", "debian" + r"\.org")))
+    tracked = [p for p in REPO.rglob("*") if p.suffix in {".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".j2", ".json"}]
+    skipped = {".venv", "node_modules", ".mypy_cache", ".ruff_cache", ".git", "build", "dist"}
+    for path in tracked:
+        if skipped.isdisjoint(path.relative_to(REPO).parts):
+            assert not pattern.search(path.read_text(encoding="utf-8", errors="ignore")), path
