@@ -37,7 +37,7 @@ class Output:
     def value(self, value: Any) -> None:
         """The command's result for programs."""
         if self.as_json:
-            print(json.dumps(value, indent=1, ensure_ascii=False, default=str))  # noqa: T201
+            print(json.dumps(value, indent=1, ensure_ascii=False, default=str), flush=True)  # noqa: T201
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """A table for a person; columns whose every cell is a number are aligned to the right."""

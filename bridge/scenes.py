@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 
 from bridge.scene_clutter import KINDS, draw_clutter
 from bridge.scene_parts import Colour, Field, Part, Relief, draw_part
-from bridge.scene_textures import F32, draw_surface, grain, noise, resize
+from bridge.scene_textures import F32, draw_surface, grain, noise, paint, resize
 
 CLASSES = ("bolt", "nut", "washer", "gear", "spring")
 
@@ -62,7 +62,7 @@ class _Finish:
 
 @dataclass(frozen=True, slots=True)
 class _Sprite:
-    """A rendered part: (h, w, 3) colour 0..1, (h, w) coverage 0..1, and its shadow's reach in pixels."""
+    """A rendered part: (3, h, w) colour 0..1.2, (h, w) coverage 0..1, and its shadow's reach in pixels."""
 
     colour: F32
     alpha: F32
@@ -71,11 +71,16 @@ class _Sprite:
 
 @dataclass(slots=True)
 class _Bench:
-    """The picture in progress: colour, which object owns each pixel (-1: none), and each object's pixels."""
+    """The picture in progress.
+
+    colour: (3, H, W), about 0..1. owner: (H, W), which object each pixel shows (-1: the bench).
+    whole, seen: per object its pixels in all, also those outside the picture, and those still visible.
+    """
 
     colour: F32
     owner: NDArray[np.int16]
-    whole: list[int]
+    whole: NDArray[np.int64]
+    seen: NDArray[np.int64]
     labels: list[str]
 
 
@@ -88,7 +93,7 @@ def _light(rng: np.random.Generator) -> _Light:
         ambient=float(rng.uniform(0.32, 0.55)),
         softness=float(rng.uniform(0.25, 0.8)),
         sky=rng.uniform(0.0, 1.0, 6).astype(np.float32),
-        tint=np.asarray((1 + warmth, 1.0, 1 - warmth), dtype=np.float32),
+        tint=np.asarray((1 + warmth, 1.0, 1 - warmth), dtype=np.float32)[:, None, None],
     )
 
 
@@ -146,7 +151,7 @@ def _slopes(height: F32) -> tuple[F32, F32]:
 
 
 def _shade(rng: np.random.Generator, relief: Relief, finish: _Finish, light: _Light, spin: F32) -> F32:
-    """Colour (h, w, 3) 0..1 of a relief under the lamp: diffuse, highlight, reflected room, turned faces.
+    """Colour (3, h, w) 0..1.2 of a relief under the lamp: diffuse, highlight, reflected room, turned faces.
 
     spin: (h, w) angle of each pixel around the part's middle, in radians.
     """
@@ -174,13 +179,13 @@ def _shade(rng: np.random.Generator, relief: Relief, finish: _Finish, light: _Li
     value = matte * (1 - 0.55 * metal) + metal * (0.62 * room + 0.22 * diffuse)
     value = value * relief.tone * (1.0 + 0.035 * mottle) + 0.22 * metal * (brushed - 0.3 * relief.turned)
     rust = noise(rng, height, width, 5, 5) + 0.35 * mottle
-    rust = np.clip((rust + np.float32(2.2 * finish.rust - 1.2)) * 2.5, 0.0, 1.0)[..., None]
-    corroded = np.asarray((0.43, 0.24, 0.13), dtype=np.float32) * (matte * relief.tone * (1 + 0.16 * mottle))[..., None]
-    colour = value[..., None] * np.asarray(finish.colour, dtype=np.float32)
-    shine = (highlight * np.float32(finish.shine) * relief.tone)[..., None]
-    colour = colour * (1.0 - rust) + corroded * rust + shine * (1.0 - 0.8 * rust) * light.tint
-    shaded: F32 = np.clip(colour, 0.0, 1.2).astype(np.float32)
-    return shaded
+    rust = np.clip((rust + np.float32(2.2 * finish.rust - 1.2)) * 2.5, 0.0, 1.0)
+    corroded = matte * relief.tone * (1 + 0.16 * mottle) * rust
+    shine = highlight * np.float32(finish.shine) * relief.tone * (1.0 - 0.8 * rust)
+    colour = paint(finish.colour, (value * (1.0 - rust)).astype(np.float32, copy=False))
+    colour += paint((0.43, 0.24, 0.13), corroded.astype(np.float32, copy=False))
+    colour += shine * light.tint
+    return np.clip(colour, 0.0, 1.2, out=colour)
 
 
 def _sprite(rng: np.random.Generator, part: Part, label: str, light: _Light) -> _Sprite:
@@ -190,7 +195,7 @@ def _sprite(rng: np.random.Generator, part: Part, label: str, light: _Light) -> 
     alpha = np.clip(0.5 - relief.distance, 0.0, 1.0)
     colour = _shade(rng, relief, _finish(rng, label), light, np.arctan2(v, u))
     contour = np.clip(1.0 + relief.distance / 2.2, 0.0, 1.0)
-    return _Sprite(colour * (1.0 - 0.3 * contour[..., None]), alpha.astype(np.float32), part.thickness)
+    return _Sprite(colour * (1.0 - 0.3 * contour), alpha.astype(np.float32), part.thickness)
 
 
 def _blur(field: F32, radius: float) -> F32:
@@ -217,7 +222,7 @@ def _darken(bench: _Bench, alpha: F32, top: int, left: int, radius: float, stren
     soft = _blur(np.pad(alpha, margin), radius)
     height, width = bench.owner.shape
     rows, columns, own_rows, own_columns = _window(top - margin, left - margin, soft.shape, height, width)
-    bench.colour[rows, columns] *= 1.0 - np.float32(strength) * soft[own_rows, own_columns, None]
+    bench.colour[:, rows, columns] *= 1.0 - np.float32(strength) * soft[own_rows, own_columns]
 
 
 def _place(rng: np.random.Generator, bench: _Bench, sprite: _Sprite, label: str, light: _Light, touch: bool) -> bool:
@@ -228,8 +233,6 @@ def _place(rng: np.random.Generator, bench: _Bench, sprite: _Sprite, label: str,
     height, width = bench.owner.shape
     solid = sprite.alpha > 0.5
     total = int(solid.sum())
-    seen = np.bincount(bench.owner[bench.owner >= 0], minlength=len(bench.whole))
-    whole = np.asarray(bench.whole, dtype=np.int64)
     margin = 0 if label != _CLUTTER else -30
     for _ in range(14):
         middle_y, middle_x = rng.uniform(margin, height - margin), rng.uniform(margin, width - margin)
@@ -239,21 +242,21 @@ def _place(rng: np.random.Generator, bench: _Bench, sprite: _Sprite, label: str,
         if inside.sum() < (0.68 if label != _CLUTTER else 0.2) * total:
             continue
         below = bench.owner[rows, columns][inside]
-        hidden = np.bincount(below[below >= 0], minlength=len(bench.whole))
+        hidden = np.bincount(below[below >= 0], minlength=len(bench.labels))
         if np.any(hidden > 0) and not touch:
             continue
-        if np.any(((seen - hidden) < _KEPT_SHARE * whole) & (hidden > 0)):
+        if np.any(((bench.seen - hidden) < _KEPT_SHARE * bench.whole) & (hidden > 0)):
             continue
         reach = min(sprite.thickness, 16.0) * light.slope
         down, right = round(np.sin(light.azimuth) * reach * 0.6), round(np.cos(light.azimuth) * reach * 0.6)
         soft = 1.0 + light.softness * sprite.thickness * 0.35
         _darken(bench, sprite.alpha, top + down, left + right, soft, 0.5)
         _darken(bench, sprite.alpha, top + down // 4, left + right // 4, 1.6, 0.35)
-        cover = sprite.alpha[own_rows, own_columns, None]
-        under = bench.colour[rows, columns]
-        bench.colour[rows, columns] = under + cover * (sprite.colour[own_rows, own_columns] - under)
-        bench.owner[rows, columns][inside] = len(bench.whole)
-        bench.whole.append(total)
+        under = bench.colour[:, rows, columns]
+        under += sprite.alpha[own_rows, own_columns] * (sprite.colour[:, own_rows, own_columns] - under)
+        bench.owner[rows, columns][inside] = len(bench.labels)
+        bench.whole = np.append(bench.whole, total)
+        bench.seen = np.append(bench.seen - hidden, int(inside.sum()))
         bench.labels.append(label)
         return True
     return False
@@ -284,23 +287,25 @@ def _fill(rng: np.random.Generator, bench: _Bench, light: _Light) -> None:
 
 def _develop(rng: np.random.Generator, colour: F32) -> NDArray[np.uint8]:
     """Photograph the bench: uneven light, exposure, lens blur, sensor noise, JPEG; (H, W, 3) uint8."""
-    height, width = colour.shape[:2]
+    height, width = colour.shape[1:]
     field = 1.0 + float(rng.uniform(0.05, 0.28)) * noise(rng, height, width, 2, 2)
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None] - float(rng.uniform(-0.5, 0.5))
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :] - float(rng.uniform(-0.5, 0.5))
     field = field * (1.08 - float(rng.uniform(0.04, 0.22)) * (x * x + y * y)) * float(rng.uniform(0.82, 1.15))
     balance = 1.0 + rng.uniform(-0.06, 0.06, 3).astype(np.float32)
-    picture = colour * (field[..., None] * (255.0 * balance))
-    picture -= np.float32(0.5) * np.maximum(picture - np.float32(196), 0.0)
+    picture = colour * (255.0 * balance)[:, None, None] * field
+    glare = picture - np.float32(196)
+    picture -= np.multiply(np.maximum(glare, 0.0, out=glare), np.float32(0.5), out=glare)
     np.clip(picture, 0.0, 255.0, out=picture)
-    image = Image.fromarray(picture.astype(np.uint8))
+    image = Image.merge("RGB", [Image.fromarray(plane) for plane in picture.astype(np.uint8)])
     image = image.filter(ImageFilter.BoxBlur(float(rng.uniform(0.1, 1.0))))
     deviation = float(rng.uniform(0.5, 5.5))
     levels = np.sort(rng.standard_normal(256)) * deviation
-    sensor = np.rint(levels).astype(np.int16)[rng.integers(0, 256, (height, width, 3), dtype=np.uint8)]
-    noisy = np.clip(np.asarray(image, dtype=np.int16) + sensor, 0, 255).astype(np.uint8)
+    noisy = np.rint(levels).astype(np.int16)[rng.integers(0, 256, (height, width, 3), dtype=np.uint8)]
+    noisy += np.asarray(image)
+    np.clip(noisy, 0, 255, out=noisy)
     buffer = io.BytesIO()
-    Image.fromarray(noisy).save(buffer, "JPEG", quality=int(rng.integers(62, 96)))
+    Image.fromarray(noisy.astype(np.uint8)).save(buffer, "JPEG", quality=int(rng.integers(62, 96)))
     return np.array(Image.open(buffer).convert("RGB"), dtype=np.uint8)
 
 
@@ -328,7 +333,8 @@ def draw_scene(seed: int, width: int = 480, height: int = 360) -> Scene:
     bench = _Bench(
         colour=draw_surface(rng, height, width) * light.tint,
         owner=np.full((height, width), -1, dtype=np.int16),
-        whole=[],
+        whole=np.zeros(0, dtype=np.int64),
+        seen=np.zeros(0, dtype=np.int64),
         labels=[],
     )
     _fill(rng, bench, light)

@@ -166,6 +166,8 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: the port is taken or not allowed, or the host is no address of this machine.
     """
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"{port} is no port", expected="a number from 0 to 65535", todo="Choose one with --port")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

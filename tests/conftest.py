@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["live"]
+pytest_plugins = ["live", "browser"]
 
 REPO = Path(__file__).resolve().parent.parent
 

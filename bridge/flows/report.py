@@ -93,6 +93,12 @@ class _Shot:
     labelled: str
     suggested: str
 
+    @property
+    def fills(self) -> bool:
+        """Whether the crop has the shape of its frame, but for the rounding to whole pixels."""
+        x1, y1, x2, y2 = self.window
+        return abs((x2 - x1) / (y2 - y1) / _CROP_ASPECT - 1) < 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class _Card:
@@ -151,10 +157,15 @@ def _summary(data: ReportData) -> dict[str, Any]:
     return {
         "likely": likely,
         "in_question": len(in_question),
-        "share": 100.0 * len(in_question) / data.annotations if data.annotations else 0.0,
+        "share": _percent(len(in_question), data.annotations),
         "states": [(s, n) for s, n in Counter(state for _, state in data.findings).most_common()],
         "check_kinds": Counter(report_charts.title_of(f.error) for f, _ in data.checks).most_common(),
     }
+
+
+def _percent(part: int, whole: int) -> str:
+    share = 100.0 * part / whole if whole else 0.0
+    return "<0.1" if 0 < share < 0.1 else f"{share:.1f}"
 
 
 def _charts(data: ReportData) -> dict[str, Any]:

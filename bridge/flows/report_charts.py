@@ -30,11 +30,21 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One row of a bar chart."""
+    """One row of a bar chart; ``likely`` of the ``total`` have a score high enough for review."""
 
     name: str
+    likely: int
     total: int
     segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassBars:
+    """Bars of the classes with most findings, and what the others have together."""
+
+    bars: tuple[Bar, ...]
+    other_classes: int
+    other_findings: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +68,7 @@ class Heatmap:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One bin of the confidence histogram; heights are percent of the tallest."""
+    """One bin of the confidence histogram; heights are percent of the chart."""
 
     low: float
     high: float
@@ -88,24 +98,22 @@ def bars_by_type(findings: Sequence[Finding], min_score: float) -> tuple[Bar, ..
     likely = Counter(f.error for f in findings if f.score >= min_score)
     weaker = Counter(f.error for f in findings if f.score < min_score)
     parts = [
-        (title_of(e), ((f"score {min_score:.2f} or more", e, likely[e]), ("lower score", f"{e} weak", weaker[e])))
+        (title_of(e), ((f"score {min_score:.2f} or more", str(e), likely[e]), ("lower score", f"{e} weak", weaker[e])))
         for e in REVIEWED_TYPES
     ]
-    return _bars(parts)
+    return _bars(parts, [likely[e] for e in REVIEWED_TYPES])
 
 
-def bars_by_class(findings: Iterable[Finding]) -> tuple[Bar, ...]:
-    """One bar per class, stacked by error type, longest first; classes beyond :data:`MOST_CLASSES` are summed."""
+def bars_by_class(likely: Iterable[Finding]) -> ClassBars:
+    """One bar per class, stacked by error type, longest first; at most :data:`MOST_CLASSES`."""
     counts: dict[str, Counter[ErrorType]] = {}
-    for finding in findings:
+    for finding in likely:
         counts.setdefault(finding.label, Counter())[finding.error] += 1
     ranked = sorted(counts, key=lambda label: (-counts[label].total(), label))
-    shown = ranked if len(ranked) <= MOST_CLASSES else ranked[: MOST_CLASSES - 1]
-    rows = [(label, counts[label]) for label in shown]
-    if len(shown) < len(ranked):
-        rest = ranked[len(shown) :]
-        rows.append((f"{len(rest)} other classes", sum((counts[label] for label in rest), Counter())))
-    return _bars([(name, tuple((title_of(e), e, count[e]) for e in REVIEWED_TYPES)) for name, count in rows])
+    shown, rest = ranked[:MOST_CLASSES], ranked[MOST_CLASSES:]
+    parts = [(label, tuple((title_of(e), str(e), counts[label][e]) for e in REVIEWED_TYPES)) for label in shown]
+    bars = _bars(parts, [counts[label].total() for label in shown])
+    return ClassBars(bars, len(rest), sum(counts[label].total() for label in rest))
 
 
 def heatmap(classes: Sequence[str], confusion: npt.NDArray[np.int64]) -> Heatmap:
@@ -142,14 +150,19 @@ def heatmap(classes: Sequence[str], confusion: npt.NDArray[np.int64]) -> Heatmap
 def histogram(
     edges: npt.NDArray[np.float64], matched: npt.NDArray[np.int64], unmatched: npt.NDArray[np.int64]
 ) -> tuple[Column, ...]:
-    """Bins of the confidence histogram, heights relative to the tallest bin."""
-    tallest = max(1, int((matched + unmatched).max(initial=0)))
-    return tuple(
-        Column(low, high, m, u, 100.0 * m / tallest, 100.0 * u / tallest)
-        for low, high, m, u in zip(
-            edges[:-1].tolist(), edges[1:].tolist(), matched.tolist(), unmatched.tolist(), strict=True
-        )
-    )
+    """Bins of the confidence histogram.
+
+    Heights follow the square root of the counts, or the many predictions that a detector hardly believes in would
+    flatten all others; within a column the two parts are in proportion.
+    """
+    tallest = math.sqrt(max(1, int((matched + unmatched).max(initial=0))))
+    columns: list[Column] = []
+    for low, high, m, u in zip(
+        edges[:-1].tolist(), edges[1:].tolist(), matched.tolist(), unmatched.tolist(), strict=True
+    ):
+        scale = 100.0 / (tallest * math.sqrt(max(1, m + u)))
+        columns.append(Column(low, high, m, u, m * scale, u * scale))
+    return tuple(columns)
 
 
 def precision_lines(rows: Iterable[PrecisionRow]) -> tuple[PrecisionLine, ...]:
@@ -170,16 +183,16 @@ def _wilson(hits: int, trials: int) -> tuple[float, float]:
     return 100.0 * max(0.0, middle - half), 100.0 * min(1.0, middle + half)
 
 
-def _bars(rows: Sequence[tuple[str, Sequence[tuple[str, str, int]]]]) -> tuple[Bar, ...]:
+def _bars(rows: Sequence[tuple[str, Sequence[tuple[str, str, int]]]], likely: Sequence[int]) -> tuple[Bar, ...]:
     longest = max((sum(count for _, _, count in parts) for _, parts in rows), default=0) or 1
     bars: list[Bar] = []
-    for name, parts in rows:
+    for (name, parts), strong in zip(rows, likely, strict=True):
         segments: list[Segment] = []
         start = 0
         for part, css, count in parts:
             segments.append(Segment(part, css, count, 100.0 * start / longest, 100.0 * count / longest))
             start += count
-        bars.append(Bar(name, start, tuple(s for s in segments if s.count)))
+        bars.append(Bar(name, strong, start, tuple(s for s in segments if s.count)))
     return tuple(bars)
 
 

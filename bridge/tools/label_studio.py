@@ -222,10 +222,8 @@ class LabelStudio:
             uri = base64.urlsafe_b64encode(reference.encode()).decode()
             return f"/tasks/{item.id}/resolve/?fileuri={uri}"
         if not reference or reference.startswith("data:") or scheme not in ("", "http", "https"):
-            kind = "no image" if not reference else f"the reference {public_url(reference)[:60]!r}"
-            raise _image_error(
-                item, f"it has {kind}", "Use a file of Label Studio's, cloud storage, or an http address"
-            )
+            found = f"its reference is {public_url(reference)[:60]!r}" if reference else "it has none"
+            raise _image_error(item, found, "Use a file of Label Studio's, cloud storage, or an http address")
         return reference
 
     def _prediction(self, model: str, prelabel: Prelabel) -> Row:

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bridge.dialects.label_studio_auth import REFRESH_PATH, LabelStudioAuth
 from bridge.errors import AuthError, ConfigError, ToolError
 from bridge.net import HttpClient, Limits, Reply
 
 NAME = "Label Studio"
 Row = dict[str, Any]
 
-_LIFETIME_S = 300.0
 _PROJECT_PAGE = 100
 
 
@@ -65,11 +64,13 @@ class LabelStudioClient:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         limits = Limits(read_s=timeout)
-        self._token = _Token(token.strip(), HttpClient(url, name=NAME, limits=limits, sleep=sleep), clock)
+        self._exchanger = HttpClient(url, name=NAME, limits=limits, sleep=sleep)
+        _refuse_unusable(token, self._exchanger.base)
+        self._auth = LabelStudioAuth(token, self._exchange, clock)
         self.http = HttpClient(
             url,
             name=NAME,
-            auth=self._token.headers,
+            auth=self._auth.headers,
             allowed=allowed,
             private_networks=private_networks,
             limits=limits,
@@ -83,16 +84,16 @@ class LabelStudioClient:
     @property
     def token_kind(self) -> str:
         """``personal access token`` or ``legacy token``."""
-        return self._token.kind
+        return "personal access token" if self._auth.is_personal else "legacy token"
 
     @property
     def requests_made(self) -> int:
         """Requests sent so far, those for access tokens included."""
-        return self.http.requests_made + self._token.http.requests_made
+        return self.http.requests_made + self._exchanger.requests_made
 
     def close(self) -> None:
         self.http.close()
-        self._token.http.close()
+        self._exchanger.close()
 
     def call(
         self,
@@ -110,13 +111,25 @@ class LabelStudioClient:
         reply = self.http.request(
             method, path, params=params, json=json, accept=watched, repeatable=repeatable, max_bytes=max_bytes
         )
-        if reply.status == 401 and self._token.renew():
+        if reply.status == 401 and self._auth.forget():
             reply = self.http.request(
                 method, path, params=params, json=json, accept=watched, repeatable=repeatable, max_bytes=max_bytes
             )
         if reply.status == 401 and 401 not in accept:
             self.http.raise_for(reply)
         return reply
+
+    def _exchange(self, token: str) -> Any:
+        refused = (400, 401, 403)
+        body = {"refresh": token}
+        reply = self._exchanger.request("POST", REFRESH_PATH, json=body, accept=refused, repeatable=True)
+        if reply.status in refused:
+            raise AuthError(
+                f"{NAME} at {self.url} does not accept the Personal Access Token",
+                expected="a token of this server that was not revoked",
+                todo=_make_one(self.url),
+            )
+        return reply.json()
 
     def version(self) -> str:
         """The server's version; needs no token."""
@@ -232,63 +245,6 @@ class LabelStudioClient:
         return self.call("GET", reference, max_bytes=max_bytes).body
 
 
-class _Token:
-    """Gives the headers for a token, and renews access tokens before they end."""
-
-    def __init__(self, token: str, http: HttpClient, clock: Callable[[], float]) -> None:
-        self._token = token
-        self.http = http
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._access = ""
-        self._renew_at = 0.0
-        claims = _claims(token)
-        self.kind = "legacy token" if claims is None else "personal access token"
-        if not token:
-            raise ConfigError("the token for Label Studio is empty", todo=_make_one(http.base))
-        if claims and claims.get("token_type") == "access":
-            raise ConfigError(
-                "the token for Label Studio is an access token, which ends after five minutes",
-                expected="a Personal Access Token",
-                todo=_make_one(http.base),
-            )
-
-    def headers(self) -> dict[str, str]:
-        if self.kind == "legacy token":
-            return {"Authorization": f"Token {self._token}"}
-        with self._lock:
-            if self._clock() >= self._renew_at:
-                self._fetch()
-            return {"Authorization": f"Bearer {self._access}"}
-
-    def renew(self) -> bool:
-        """Have the next request fetch a new access token; False where that cannot help."""
-        if self.kind == "legacy token":
-            return False
-        with self._lock:
-            self._renew_at = 0.0
-        return True
-
-    def _fetch(self) -> None:
-        reply = self.http.request(
-            "POST", "/api/token/refresh", json={"refresh": self._token}, accept=(400, 401, 403), repeatable=True
-        )
-        if reply.status != 200:
-            raise AuthError(
-                f"{NAME} at {self.http.base} does not accept the Personal Access Token",
-                expected="a token of this server that was not revoked",
-                todo=_make_one(self.http.base),
-            )
-        self._access = str(_row(reply).get("access", ""))
-        claims = _claims(self._access) or {}
-        try:
-            lifetime = float(claims["exp"]) - float(claims["iat"])
-        except (KeyError, TypeError, ValueError):
-            lifetime = _LIFETIME_S
-        # Renewed with a fifth of its life left, so that no request starts with a token about to end.
-        self._renew_at = self._clock() + 0.8 * lifetime
-
-
 class _Either:
     """Statuses that a caller accepts, and one more."""
 
@@ -303,16 +259,20 @@ def _make_one(base: str) -> str:
     return f"Make a Personal Access Token at {base}/user/account/personal-access-token and set it"
 
 
-def _claims(token: str) -> Row | None:
-    """What a token of three parts says about itself; None for a legacy token."""
-    parts = token.split(".")
-    if len(parts) != 3:
-        return None
+def _refuse_unusable(token: str, base: str) -> None:
+    if not token.strip():
+        raise ConfigError("the token for Label Studio is empty", todo=_make_one(base))
+    payload = token.split(".")[1] if token.count(".") == 2 else ""
     try:
-        data = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     except ValueError:
-        return {}
-    return data if isinstance(data, dict) else {}
+        return
+    if isinstance(claims, dict) and claims.get("token_type") == "access":
+        raise ConfigError(
+            "the token for Label Studio is an access token, which ends after five minutes",
+            expected="a Personal Access Token",
+            todo=_make_one(base),
+        )
 
 
 def _row(reply: Reply) -> Row:

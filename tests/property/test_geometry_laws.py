@@ -68,7 +68,9 @@ def test_iou_of_turned_boxes_agrees_with_shapely(pair: list[Box]) -> None:
     ra, rb = (np.array([box.rotation]) for box in pair)
     first, second = (shapely.Polygon(box_corners(box)) for box in pair)
     expected = first.intersection(second).area / first.union(second).area
-    np.testing.assert_allclose(pair_iou(a, b, ra, rb), expected, atol=1e-9)
+    iou = pair_iou(a, b, ra, rb)
+    np.testing.assert_allclose(iou, expected, atol=1e-9)
+    np.testing.assert_array_equal(iou, pair_iou(b, a, rb, ra))
 
 
 @given(good_boxes())

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ugly import confidences, good_boxes, ugly_boxes
 
-from bridge.core.annotations import Annotation, Item, LabelSet, Prediction, Record, Submission
+from bridge.core.annotations import Annotation, Box, Item, LabelSet, Prediction, Record, Submission
 from bridge.core.findings import Finding
 from bridge.core.objects import ObjectTable, build_workload
 from bridge.scorers import explain
@@ -18,18 +18,21 @@ from bridge.scorers.object_review import ObjectReview
 LABELS = LabelSet(("cat", "dog", "owl"))
 kinds = st.sampled_from((*LABELS.names, "not in the set"))
 shapes = st.one_of(good_boxes(), good_boxes(turned=False), ugly_boxes)
+#: Mirror images of each other about the middle one: equal overlaps, so that only the order of content can decide.
+mirrored = st.sampled_from([Box(x, y, x + 12, y + 12) for x, y in ((6, 6), (0, 6), (12, 6), (6, 0), (6, 12))])
 
 
 @st.composite
 def piles(draw: st.DrawFn) -> list[Record]:
     records = []
+    boxes, sure = draw(st.sampled_from(((shapes, confidences), (mirrored, st.sampled_from((0.5, 0.9))))))
     for i in range(draw(st.integers(0, 3))):
         submissions = []
         for s in range(draw(st.integers(0, 2))):
-            drawn = draw(st.lists(st.tuples(kinds, shapes), max_size=5))
+            drawn = draw(st.lists(st.tuples(kinds, boxes), max_size=5))
             objects = tuple(Annotation(f"{i}.{s}.{k}", label, shape) for k, (label, shape) in enumerate(drawn))
             submissions.append(Submission(f"{i}.{s}", "", objects))
-        seen = draw(st.lists(st.builds(Prediction, kinds, shapes, confidences, st.just("m")), max_size=6))
+        seen = draw(st.lists(st.builds(Prediction, kinds, boxes, sure, st.just("m")), max_size=6))
         records.append(Record(Item(str(i), f"{i}.jpg", "", 640, 480), tuple(submissions), tuple(seen)))
     return records
 

@@ -26,7 +26,7 @@ def test_the_same_seed_gives_the_same_bytes(scenes: list[Scene]) -> None:
 
 def test_global_randomness_neither_matters_nor_moves() -> None:
     np.random.seed(1)
-    before = np.random.get_state()[1].copy()  # type: ignore[index,union-attr]
+    before = np.random.get_state()[1].copy()  # type: ignore[index]
     first = draw_scene(5)
     assert np.array_equal(before, np.random.get_state()[1])  # type: ignore[index]
     np.random.seed(2)

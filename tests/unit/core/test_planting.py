@@ -131,6 +131,18 @@ def test_imprecise_boxes_stay_inside_and_nearest_to_their_object() -> None:
         assert iou_matrix(np.array([shape.xyxy]), by_item[one.item_id]).max() <= iou(shape, one.box) + 1e-12
 
 
+def test_an_imprecise_box_does_not_slide_onto_a_neighbour() -> None:
+    left, right = Box(40.0, 40.0, 80.0, 80.0), Box(60.0, 40.0, 100.0, 80.0)
+    pair = (Annotation("left", "bolt", left), Annotation("right", "bolt", right))
+    record = Record(Item("1", "1.jpg", "1.jpg", 200, 200), (Submission("s", "ann", pair),))
+    for seed in range(100):
+        (dirty,), planted = plant([record], LABELS, np.random.default_rng(seed), {IMPRECISE: 1.0})
+        assert len(planted) == 2
+        now = {a.id: a.shape for a in dirty.submissions[0].annotations}
+        assert iou(now["left"], left) >= iou(now["left"], right)
+        assert iou(now["right"], right) >= iou(now["right"], left)
+
+
 def test_the_rest_of_a_record_stays() -> None:
     clean = make_records(10, 6)
     dirty, _ = plant(clean, LABELS, np.random.default_rng(0), 0.2)

@@ -41,7 +41,7 @@ def check(shape: Shape, label: str = "cat", item: Item = ITEM) -> list[Finding]:
     [
         Box(0, 0, 640, 480),
         Box(-1, -1, 641, 481),
-        Box(0, 0, 10, 10, 15),
+        Box(20, 20, 30, 30, 15),
         Polygon(((0, 0), (9, 0), (9, 9))),
         Mask(2, 2, (1, 3)),
         Tag(),

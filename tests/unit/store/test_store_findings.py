@@ -144,6 +144,16 @@ def test_withdrawing_leaves_other_targets_and_later_runs_alone(store: Store, beg
     assert event.detail == {"from": "open", "to": "withdrawn", "detail": {"run": "r3"}}
 
 
+def test_what_a_run_found_is_not_withdrawn_by_it_when_an_older_run_is_repeated(
+    store: Store, begin: Begin, make_finding: Make
+) -> None:
+    for run in ("r1", "r2"):
+        begin(store, run)
+    store.put_findings("r2", [make_finding(1)])
+    store.put_findings("r1", [make_finding(1)])
+    assert store.withdraw_missing("r2") == 0
+
+
 def test_a_finding_of_another_target_is_refused_whole(store: Store, begin: Begin, make_finding: Make) -> None:
     begin(store, "r1")
     with pytest.raises(DataError, match="belongs to files:coco"):

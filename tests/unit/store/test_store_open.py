@@ -141,7 +141,7 @@ def test_an_address_that_cannot_be_used(url: str) -> None:
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot be opened: .*/file is not a folder") as caught:
+    with pytest.raises(StoreError, match=r"cannot be opened: .*/file is not a folder") as caught:
         Store.open(address(tmp_path / "file" / "labelbridge.db"))
     assert "LABELBRIDGE_HOME" in caught.value.todo
     (tmp_path / "folder.db").mkdir()

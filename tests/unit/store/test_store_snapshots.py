@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
@@ -51,21 +51,12 @@ def test_every_shape_and_odd_text_survives(store: Store, begin: Begin) -> None:
         Tag(),
         TextSpan(1, 5),
     )
-    annotations = tuple(Annotation(f"a{k}", "Ä\u0000\ud800 🙂", shape) for k, shape in enumerate(shapes))
+    annotations = tuple(Annotation(f"a{k}", "Ä\u0000🙂", shape) for k, shape in enumerate(shapes))
     record = Record(
         Item("1", "näme.jpg", "/data/1.jpg"),
-        (Submission("s", "ann", annotations[:3]), Submission("t", "bob", ())),
+        (Submission("s", "ann", annotations), Submission("t", "bob", ())),
         (),
-        (Problem("degenerate_shape", "why", "a0", "s"),),
-    )
-    # A lone surrogate cannot be hashed by the core, so it stands in a place that the hash does not cover.
-    record = replace(
-        record,
-        submissions=(
-            replace(record.submissions[0], annotations=tuple(replace(a, label="Ä\u0000🙂") for a in annotations)),
-            record.submissions[1],
-        ),
-        problems=(Problem("no_image", "file \udcff.jpg"),),
+        (Problem("degenerate_shape", "why", "a0", "s"), Problem("no_image", "a name that is no UTF-8: \udcff.jpg")),
     )
     begin(store, "r1")
     store.put_chunk("r1", 0, [record])
@@ -140,7 +131,7 @@ def test_a_gap_is_noticed(store: Store, begin: Begin, make_records: Records) -> 
         list(store.chunks("r1"))
 
 
-@pytest.mark.parametrize("body", ["68656c6c6f", "789c8b8e050001150 0b9".replace(" ", "")])
+@pytest.mark.parametrize("body", ["68656c6c6f", zlib.compress(b"[]").hex()])
 def test_damage_is_noticed(store: Store, begin: Begin, make_records: Records, body: str) -> None:
     begin(store, "r1")
     store.put_chunk("r1", 0, make_records(0, 3))

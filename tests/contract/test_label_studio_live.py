@@ -1,0 +1,312 @@
+"""What only Label Studio has: two kinds of token, drafts, tabs, queues, and connections to a model server."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.canned_server import CannedServer
+from harness import Photo, finding
+from label_studio_harness import LabelStudioHarness
+from live import Studio
+
+from bridge.core.annotations import Box, Item
+from bridge.core.findings import ErrorType, Fix
+from bridge.demo.label_studio_server import LabelStudioServer
+from bridge.dialects.label_studio import parse_label_config
+from bridge.errors import AuthError, ImageError, NotFound, ToolError
+from bridge.tools import FixOrder, Outcome
+from bridge.tools.label_studio import LabelStudio
+from bridge.tools.label_studio_client import LabelStudioClient, task_filter
+from bridge.tools.label_studio_connect import Backend, connect, disconnect, probe
+
+CAT, FREE = Box(16, 16, 80, 64), Box(400, 180, 500, 250)
+PAIR = """<View><Image name="image" value="$image"/><Labels name="name" toName="image"><Label value="cat"/>
+<Label value="dog"/></Labels><Rectangle name="place" toName="image"/></View>"""
+
+
+@pytest.fixture
+def cat(studio: Studio) -> LabelStudioHarness:
+    return LabelStudioHarness(studio, [Photo(((("cat", CAT),),))])
+
+
+def add(harness: LabelStudioHarness) -> FixOrder:
+    record = harness.tool.read_page(None, 1).records[0]
+    fix = Fix("add", "dog", FREE)
+    return FixOrder(finding(harness.tool, record, ErrorType.MISSING, fix), fix)
+
+
+class TestTokens:
+    def test_both_kinds_work(self, label_studio: LabelStudioServer) -> None:
+        for token in (label_studio.token, label_studio.legacy_token):
+            client = LabelStudioClient(label_studio.url, token)
+            assert client.whoami()["email"] == label_studio.email
+            client.close()
+
+    def test_a_wrong_token_is_refused_with_what_to_do(self, label_studio: LabelStudioServer) -> None:
+        forged = label_studio.token[:-4] + "abcd"
+        for token, words in ((forged, "personal-access-token"), ("0" * 40, "Invalid token")):
+            with pytest.raises(AuthError, match=words) as caught:
+                LabelStudioClient(label_studio.url, token).project(1)
+            assert token not in str(caught.value)
+
+    def test_an_access_token_that_ends_midway_is_renewed(self, cat: LabelStudioHarness) -> None:
+        page = cat.tool.read_page(None, 1)
+        head, _, signature = cat.client._auth._access.split(".")
+        ended = base64.urlsafe_b64encode(json.dumps({"token_type": "access", "exp": 1, "iat": 0}).encode()).decode()
+        cat.client._auth._access = f"{head}.{ended.rstrip('=')}.{signature}"
+        before = cat.requests_made()
+        assert cat.tool.read_page(None, 1) == page
+        assert cat.requests_made() - before == 3
+
+    def test_an_unknown_project(self, ls_client: LabelStudioClient) -> None:
+        with pytest.raises(NotFound, match="No Project matches"):
+            LabelStudio(ls_client, 987654).describe()
+
+
+class TestImages:
+    def test_uploads_and_their_names(self, cat: LabelStudioHarness) -> None:
+        import requests
+
+        auth = dict(cat.client._auth.headers())
+        files = {"file": ("a b.png", (cat.project.images / "photo 0.png").read_bytes())}
+        url = f"{cat.client.url}/api/projects/{cat.project.id}/import"
+        assert requests.post(url, headers=auth, files=files, timeout=60).status_code == 201
+        record = cat.tool.read_page(cat.project.tasks[-1].__str__(), 1).records[0]
+        assert record.item.name in ("a b.png", "a_b.png")
+        assert cat.tool.read_image(record.item).startswith(b"\x89PNG")
+
+    @pytest.mark.parametrize(
+        ("image", "words"),
+        [
+            ("http://169.254.169.254/latest/meta-data", "private network"),
+            ("http://localhost:1/a.png", "private network"),
+            ("s3://bucket/a.png", "404"),
+            ("file:///etc/passwd", "reference is 'file:"),
+            ("data:image/png;base64,AAAA", "reference is 'data:"),
+            ("", "it has none"),
+            ("/data/local-files/?d=../../etc/passwd", "answered"),
+        ],
+    )
+    def test_what_cannot_be_had_is_an_image_error(self, cat: LabelStudioHarness, image: str, words: str) -> None:
+        with pytest.raises(ImageError, match=words) as caught:
+            cat.tool.read_image(Item(str(cat.project.tasks[0]), "a.png", image))
+        assert "a.png" in str(caught.value)
+
+    def test_other_servers_get_no_token(self, studio: Studio, cat: LabelStudioHarness) -> None:
+        elsewhere = CannedServer()
+        elsewhere.on("/a.png", (200, {}, b"png"))
+        try:
+            client = LabelStudioClient(studio.server.url, studio.server.token, allowed=[elsewhere.url])
+            tool = LabelStudio(client, cat.project.id)
+            assert tool.read_image(Item("1", "a.png", f"{elsewhere.url}/a.png")) == b"png"
+        finally:
+            elsewhere.close()
+        assert "authorization" not in elsewhere.seen[0][2]
+
+    def test_an_image_over_the_limit(self, cat: LabelStudioHarness) -> None:
+        small = LabelStudio(cat.client, cat.project.id, max_image_bytes=100)
+        with pytest.raises(ImageError, match="larger than 100 bytes"):
+            small.read_image(cat.tool.read_page(None, 1).records[0].item)
+
+
+class TestFixes:
+    def test_a_newer_draft_is_a_conflict_and_an_older_one_is_not(self, cat: LabelStudioHarness) -> None:
+        order = add(cat)
+        task, annotation = order.finding.item_id, order.finding.submission_id
+        path = f"/api/tasks/{task}/annotations/{annotation}/drafts"
+        cat.studio.client.call("POST", path, json={"result": [], "lead_time": 1})
+        before = cat.raw(annotation)
+        (result,) = cat.tool.apply_fixes([order])
+        assert (result.outcome, "not yet submitted" in result.message) == (Outcome.CONFLICT, True)
+        assert cat.raw(annotation) == before
+        cat.edit(annotation)
+        assert [r.outcome for r in cat.tool.apply_fixes([order])] == [Outcome.APPLIED]
+
+    def test_a_task_that_was_skipped_meanwhile_is_a_conflict(self, cat: LabelStudioHarness) -> None:
+        order = add(cat)
+        cat.studio.client.patch_annotation(int(order.finding.submission_id), {"was_cancelled": True})
+        assert [r.outcome for r in cat.tool.apply_fixes([order])] == [Outcome.CONFLICT]
+
+    def test_companions_of_a_region_go_with_it_and_odd_regions_stay(self, cat: LabelStudioHarness) -> None:
+        record = cat.tool.read_page(None, 1).records[0]
+        submission = record.submissions[0]
+        stored = cat.studio.client.annotation(int(submission.id))["result"]
+        place = {k: v for k, v in stored[0]["value"].items() if k != "rectanglelabels"}
+        choice = {**stored[0], "from_name": "state", "type": "choices", "value": {**place, "choices": ["fine"]}}
+        odd = {"id": "odd", "type": "brushlabels", "from_name": "x", "to_name": "image", "future": [1e-9, None, "ä"]}
+        odd["value"] = {"format": "rle", "rle": list(range(256))}
+        cat.studio.client.patch_annotation(int(submission.id), {"result": [*stored, choice, odd]})
+        fix = Fix("delete")
+        order = FixOrder(finding(cat.tool, record, ErrorType.EXTRA, fix, submission.annotations[0]), fix)
+        assert [r.outcome for r in cat.tool.apply_fixes([order])] == [Outcome.APPLIED]
+        assert cat.studio.client.annotation(int(submission.id))["result"] == [odd]
+
+    def test_pairs_of_rectangle_and_labels(self, studio: Studio) -> None:
+        project = studio.project([(512, 256)], PAIR)
+        studio.annotate(project.tasks[0], [])
+        tool = LabelStudio(studio.client, project.id)
+        record = tool.read_page(None, 1).records[0]
+        fix = Fix("add", "dog", FREE)
+        (result,) = tool.apply_fixes([FixOrder(finding(tool, record, ErrorType.MISSING, fix), fix)])
+        assert result.outcome is Outcome.APPLIED
+        now = tool.read_record(record.item.id).submissions[0]
+        assert [(a.label, a.shape) for a in now.annotations] == [("dog", FREE)]
+        relabel = Fix("relabel", "cat")
+        order = FixOrder(finding(tool, tool.read_record(record.item.id), ErrorType.WRONG_CLASS, relabel,
+                                 now.annotations[0]), relabel)  # fmt: skip
+        assert [r.outcome for r in tool.apply_fixes([order])] == [Outcome.APPLIED]
+        assert [a.label for a in tool.read_record(record.item.id).submissions[0].annotations] == ["cat"]
+
+
+class TestBrowserViews:
+    def test_the_flagged_tab_shows_exactly_those_tasks(self, studio: Studio) -> None:
+        harness = LabelStudioHarness(studio, [Photo(((("cat", CAT),), ()))] * 4)
+        tool, tasks = harness.tool, harness.project.tasks
+
+        def shown(address: str) -> list[int]:
+            params = {"view": address.rpartition("=")[2], "project": harness.project.id}
+            return [t["id"] for t in harness.client.call("GET", "/api/tasks/", params=params).json()["tasks"]]
+
+        first = tool.flag_tab([str(tasks[1]), str(tasks[3])])
+        assert shown(first) == [tasks[1], tasks[3]]
+        again = tool.flag_tab([str(tasks[0])])
+        assert (again, shown(again)) == (first, [tasks[0]])
+        assert shown(tool.flag_tab([])) == []
+        titles = [view["data"]["title"] for view in harness.client.views(harness.project.id)]
+        assert titles == ["Default", "Flagged"]
+        operators = {item["operator"] for view in harness.client.views(harness.project.id)
+                     for item in view["data"].get("filters", {}).get("items", [])}  # fmt: skip
+        assert operators == {"contains"}, "the browser cannot open a project that has a tab with in_list"
+
+    def test_requeued_tasks_wait_for_one_more_annotator(self, studio: Studio) -> None:
+        harness = LabelStudioHarness(studio, [Photo((((("cat", CAT)),),))] * 2 + [Photo()])
+        tool, tasks = harness.tool, harness.project.tasks
+        assert tool.requeue([str(tasks[0]), str(tasks[2])]) == 1
+        assert tool.requeue([str(tasks[0])]) == 0
+        rows = studio.client.tasks(harness.project.id, limit=3).tasks
+        assert [(r["overlap"], r["is_labeled"]) for r in rows] == [(2, False), (1, True), (1, False)]
+        assert [len(r.submissions) for r in tool.read_page(None, 3).records] == [1, 1, 0]
+
+    def test_the_review_project_takes_new_labels(self, studio: Studio) -> None:
+        harness = LabelStudioHarness(studio, [Photo()])
+        review = harness.tool.open_review(harness.tool.describe().labels, "Review")
+        config = studio.client.project(harness.project.id)["label_config"].replace(
+            '<Label value="dog"', '<Label value="fox"/><Label value="dog"'
+        )
+        studio.client.patch_project(harness.project.id, {"label_config": config})
+        tool = harness.again()
+        assert tool.open_review(tool.describe().labels, "Review").ref == review.ref
+        names = parse_label_config(studio.client.project(int(review.ref))["label_config"]).labels.names
+        assert names == ("cat", "dog", "fox")
+
+    def test_the_shown_model_is_set_once(self, studio: Studio) -> None:
+        from bridge.tools import Prelabel
+
+        harness = LabelStudioHarness(studio, [Photo()] * 2)
+        items = [Item(str(t), "a", "a", 512, 256) for t in harness.project.tasks]
+        harness.tool.describe()
+        before = harness.requests_made()
+        harness.tool.write_predictions("m-1", [Prelabel(items[0], ())])
+        harness.tool.write_predictions("m-1", [Prelabel(items[1], ())])
+        assert harness.requests_made() - before == 6
+        project = studio.client.project(harness.project.id)
+        assert (project["model_version"], project["show_collab_predictions"]) == ("m-1", True)
+
+
+@pytest.fixture
+def backend() -> Iterator[CannedServer]:
+    """The least that Label Studio takes for a model server."""
+    running = CannedServer()
+    json_type = {"content-type": "application/json"}
+    running.on("/health", (200, json_type, b'{"status": "UP"}'))
+    running.on("/setup", (200, json_type, b'{"model_version": "stub-1"}'))
+    running.on("/webhook", (200, json_type, b"{}"))
+    yield running
+    running.close()
+
+
+class TestConnect:
+    def hooks(self, studio: Studio, project: int) -> list[dict[str, Any]]:
+        rows = studio.client.call("GET", "/api/webhooks/", params={"project": project}).json()
+        return [row for row in rows if row["project"] == project]
+
+    def test_connects_once_with_credentials_for_events(self, studio: Studio, backend: CannedServer) -> None:
+        project = studio.project([(64, 64)]).id
+        wanted = Backend(backend.url, user="ann", password="hush-hush")
+        first = connect(studio.client, project, wanted)
+        again = connect(studio.client, project, wanted)
+        assert (first.created, again.created, first.backend == again.backend) == (True, False, True)
+        assert (first.webhook, first.warnings) == (True, ())
+        (hook,) = self.hooks(studio, project)
+        assert hook["url"] == f"{backend.url}/webhook"
+        assert hook["headers"] == wanted.webhook_headers
+        assert "ANNOTATIONS_DELETED" in hook["actions"]
+        sent = [headers.get("authorization") for _, path, headers, _ in backend.seen if path == "/setup"]
+        assert set(sent) == {wanted.webhook_headers["Authorization"]}
+        assert disconnect(studio.client, project, backend.url) == 1
+        assert disconnect(studio.client, project, backend.url) == 0
+        assert self.hooks(studio, project) == []
+
+    def test_a_server_that_does_not_answer_leaves_nothing_behind(self, studio: Studio, backend: CannedServer) -> None:
+        project = studio.project([(64, 64)]).id
+        backend.on("/setup", (500, {}, b"boom"))
+        with pytest.raises(ToolError, match="does not reach the model server"):
+            connect(studio.client, project, Backend(backend.url))
+        assert studio.client.call("GET", "/api/ml", params={"project": project}).json() == []
+        assert self.hooks(studio, project) == []
+
+    def test_a_half_made_connection_is_taken_over_once_the_server_is_repaired(
+        self, studio: Studio, backend: CannedServer
+    ) -> None:
+        project = studio.project([(64, 64)]).id
+        json_type = {"content-type": "application/json"}
+        backend.on("/setup", (200, json_type, b"[]"))
+        # Label Studio makes the row, fails, and while the server answers so cannot even list what it made.
+        with pytest.raises(ToolError, match="answered 500"):
+            connect(studio.client, project, Backend(backend.url))
+        backend.on("/setup", (200, json_type, b'{"model_version": "stub-1"}'))
+        connection = connect(studio.client, project, Backend(backend.url))
+        assert (connection.created, connection.webhook) == (False, True)
+        assert disconnect(studio.client, project, backend.url) == 1
+
+    def test_the_doctor_finds_everything_right(self, studio: Studio, backend: CannedServer) -> None:
+        project = studio.project([(64, 64)]).id
+        before = [p["id"] for p in studio.client.projects()]
+        checks = probe(studio.client, project, Backend(backend.url))
+        assert all(check.ok for check in checks), checks
+        assert [p["id"] for p in studio.client.projects()] == before
+
+    def test_the_doctor_says_what_is_wrong(self, studio: Studio) -> None:
+        checks = {c.name: c for c in probe(studio.client, 987654, Backend("http://model_server:9"))}
+        assert checks["Label Studio's address"].ok
+        assert checks["Token"].ok
+        assert not checks["Project 987654"].ok
+        assert "host name is not known" in checks["Model server, from here"].found
+        assert "no dot" in checks["Model server's name"].found
+        assert not checks["Model server, from Label Studio"].ok
+        assert not any(p["title"].startswith("labelbridge doctor") for p in studio.client.projects())
+
+
+@pytest.mark.slow
+def test_a_label_studio_that_blocks_private_networks(
+    label_studio: LabelStudioServer, backend: CannedServer, tmp_path: Path
+) -> None:
+    """As it comes out of the box since 1.23.1; with its own server, because the switch is in the environment."""
+    with LabelStudioServer(label_studio._venv_dir, tmp_path, print, private_networks=False) as blocked:
+        client = LabelStudioClient(blocked.url, blocked.token)
+        project = int(client.create_project({"title": "blocked", "label_config": PAIR})["id"])
+        with pytest.raises(ToolError, match=r"USER_ADDITIONAL_BANNED_SUBNETS=169\.254\.0\.0/16"):
+            connect(client, project, Backend(backend.url))
+        assert client.call("GET", "/api/ml", params={"project": project}).json() == []
+        check = next(c for c in probe(client, project, Backend(backend.url)) if c.name.endswith("from Label Studio"))
+        assert not check.ok
+        assert "USE_DEFAULT_BANNED_SUBNETS=false" in check.todo
+        assert client.tasks(project, task_filter("id", "greater", "Number", 0), limit=1).total == 0
+        process = blocked._process
+    assert process is not None
+    assert process.poll() is not None

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.core.annotations import Box, Polygon
+from bridge.core.findings import ErrorType
+from bridge.core.geometry import box_corners
+from bridge.dialects.label_studio import (
+    Control,
+    box_entries,
+    box_from_value,
+    box_region,
+    box_to_value,
+    label_colours,
+    parse_label_config,
+    polygon_from_value,
+    polygon_to_value,
+    prediction_entry,
+    regions_to_annotations,
+)
+from bridge.errors import DataError
+
+CATS = """<View><Header value="look"/><Image name="img" value="$picture"/>
+<RectangleLabels name="box" toName="img" smart="true">
+<Label value="cat" background="#f00"/><Label value="Dog" alias="dog"/></RectangleLabels>
+<PolygonLabels name="poly" toName="img"><View><Label value="cat"/><Label value="bird"/></View></PolygonLabels>
+<Choices name="state" toName="img" perRegion="true"><Choice value="ok"/></Choices></View>"""
+
+PAIR = """<View><Image name="image" value="$image"/><Labels name="name" toName="image"><Label value="cat"/></Labels>
+<Rectangle name="place" toName="image"/></View>"""
+
+
+def region(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": "r1",
+        "from_name": "box",
+        "to_name": "img",
+        "type": "rectanglelabels",
+        "original_width": 200,
+        "original_height": 100,
+        "value": {"x": 10, "y": 20, "width": 30, "height": 40, "rotation": 0, "rectanglelabels": ["cat"]},
+        **changes,
+    }
+
+
+class TestLabelConfig:
+    def test_reads_keys_controls_labels_and_aliases(self) -> None:
+        config = parse_label_config(CATS)
+        assert (config.image_key, config.image_name) == ("picture", "img")
+        assert config.controls[0] == Control("box", "img", "rectanglelabels", ("cat", "dog"), smart=True)
+        assert [c.kind for c in config.controls] == ["rectanglelabels", "polygonlabels", "choices"]
+        assert config.labels.names == ("cat", "dog", "bird")
+        assert label_colours(CATS) == {"cat": "#f00"}
+
+    def test_pairs_of_rectangle_and_labels_hold_boxes(self) -> None:
+        config = parse_label_config(PAIR)
+        assert config.labels.names == ("cat",)
+        assert [c.name for c in config.box_controls("cat")] == ["place", "name"]
+
+    def test_of_two_images_the_first_counts(self) -> None:
+        config = parse_label_config(
+            '<View><Image name="a" value="$one"/><Image name="b" value="$two"/>'
+            '<RectangleLabels name="la" toName="a"><Label value="x"/></RectangleLabels>'
+            '<RectangleLabels name="lb" toName="b"><Label value="y"/></RectangleLabels></View>'
+        )
+        assert (config.image_key, config.labels.names) == ("one", ("x",))
+
+    @pytest.mark.parametrize(
+        ("xml", "words"),
+        [
+            ('<View><Text name="t" value="$t"/><Choices name="c" toName="t"/></View>', "Text, Choices"),
+            ('<View><Image name="i" valueList="$pages"/></View>', "valueList"),
+            ('<View><Image name="i" value="http://x/y.jpg"/></View>', "http://x/y.jpg"),
+            ("<View>", "no usable XML"),
+            ("", "no usable XML"),
+            ('<!DOCTYPE x [<!ENTITY a "b">]><View>&a;</View>', "no usable XML"),
+        ],
+    )
+    def test_unusable_configurations_say_what_was_found(self, xml: str, words: str) -> None:
+        with pytest.raises(DataError, match=words.replace(".", r"\.")):
+            parse_label_config(xml)
+
+    def test_a_box_that_nobody_could_draw_names_the_label_and_the_tags(self) -> None:
+        with pytest.raises(DataError, match=r"'bird'.*polygonlabels"):
+            parse_label_config(CATS).box_controls("bird")
+
+
+class TestBoxes:
+    def test_percent_of_the_image_without_rotation(self) -> None:
+        box = box_from_value({"x": 10, "y": 20, "width": 30, "height": 40}, 200, 100)
+        assert box == Box(20.0, 20.0, 80.0, 60.0)
+
+    def test_rotation_about_the_corner_becomes_rotation_about_the_centre(self) -> None:
+        # 100 x 100 px image, corner (50, 10), 20 x 10 px, a quarter turn clockwise: it then lies left of the corner.
+        box = box_from_value({"x": 50, "y": 10, "width": 20, "height": 10, "rotation": 90}, 100, 100)
+        corners = box_corners(box)
+        assert corners[0] == pytest.approx((50, 10))
+        assert corners[1] == pytest.approx((50, 30))
+        assert corners[2] == pytest.approx((40, 30))
+
+    def test_the_corners_are_those_label_studio_draws(self) -> None:
+        x, y, w, h, degrees = 40.0, 30.0, 25.0, 15.0, 33.0
+        cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        px, py, pw, ph = x * 6.4, y * 4.8, w * 6.4, h * 4.8
+        drawn = [
+            (px, py),
+            (px + pw * cos, py + pw * sin),
+            (px + pw * cos - ph * sin, py + pw * sin + ph * cos),
+            (px - ph * sin, py + ph * cos),
+        ]
+        box = box_from_value({"x": x, "y": y, "width": w, "height": h, "rotation": degrees}, 640, 480)
+        for mine, theirs in zip(box_corners(box), drawn, strict=True):
+            assert mine == pytest.approx(theirs)
+
+    @given(
+        st.tuples(*[st.floats(-50, 150)] * 2),
+        st.tuples(*[st.floats(0.01, 150)] * 2),
+        st.floats(-720, 720),
+        st.tuples(*[st.integers(1, 20_000)] * 2),
+    )
+    def test_there_and_back(
+        self, corner: tuple[float, float], extent: tuple[float, float], rotation: float, size: tuple[int, int]
+    ) -> None:
+        value = {"x": corner[0], "y": corner[1], "width": extent[0], "height": extent[1], "rotation": rotation}
+        back = box_to_value(box_from_value(value, *size), *size)
+        # Both sides may be turned, so an error in one is spread over both: the tolerance is that of the longer side.
+        assert back == pytest.approx(value, abs=1e-6 * max(size) / min(size) + 1e-6)
+
+    @pytest.mark.parametrize("bad", [None, "10", True, math.nan, math.inf, [1]])
+    def test_what_is_no_number_is_named(self, bad: object) -> None:
+        with pytest.raises(DataError, match="width is"):
+            box_from_value({"x": 1, "y": 1, "width": bad, "height": 1}, 10, 10)
+
+    def test_polygons_there_and_back(self) -> None:
+        polygon = polygon_from_value({"points": [[0, 0], [50, 0], [50, 100]]}, 200, 100)
+        assert polygon == Polygon(((0.0, 0.0), (100.0, 0.0), (100.0, 100.0)))
+        assert polygon_to_value(polygon, 200, 100) == {"points": [[0, 0], [50, 0], [50, 100]], "closed": True}
+
+
+class TestRegions:
+    config = parse_label_config(CATS)
+
+    def test_rectangles_and_polygons_become_annotations(self) -> None:
+        polygon = region(
+            id="p", type="polygonlabels", origin="prediction", from_name="poly",
+            value={"points": [[0, 0], [10, 0], [10, 10]], "polygonlabels": ["bird"]},
+        )  # fmt: skip
+        found, problems, size = regions_to_annotations([region(), polygon], self.config, "7")
+        assert not problems
+        assert size == (200, 100)
+        assert [(a.id, a.label, a.origin) for a in found] == [("7:r1", "cat", "manual"), ("7:p", "bird", "prediction")]
+        assert found[0].shape == Box(20.0, 20.0, 80.0, 60.0)
+
+    def test_companions_of_a_region_are_one_object(self) -> None:
+        config = parse_label_config(PAIR)
+        both = box_entries(config, "r", "cat", Box(10, 10, 50, 50), 100, 100)
+        assert [e["from_name"] for e in both] == ["place", "name"]
+        found, problems, _ = regions_to_annotations(both, config, "1")
+        assert [(a.id, a.label) for a in found] == [("1:r", "cat")]
+        assert not problems
+
+    def test_other_kinds_and_other_images_are_passed_over(self) -> None:
+        others = [
+            region(type="brushlabels", value={"format": "rle", "rle": [1], "brushlabels": ["cat"]}),
+            region(id="k", type="keypointlabels", value={"x": 1, "y": 1, "keypointlabels": ["cat"]}),
+            region(id="o", to_name="another"),
+            {"type": "relation", "from_id": "a", "to_id": "b"},
+            {"id": "c", "from_name": "verdict", "to_name": "img", "type": "choices", "value": {"choices": ["ok"]}},
+        ]
+        assert regions_to_annotations(others, self.config, "1")[:2] == ([], [])
+
+    def test_odd_regions_are_reported_one_by_one_and_the_rest_is_read(self) -> None:
+        cases: list[tuple[dict[str, Any], ErrorType, bool]] = [
+            (region(id="no value", value=None), ErrorType.DEGENERATE_SHAPE, False),
+            (region(id="text", value="x"), ErrorType.DEGENERATE_SHAPE, False),
+            (region(id="nan", value={**region()["value"], "x": math.nan}), ErrorType.DEGENERATE_SHAPE, False),
+            (region(id="flat", value={**region()["value"], "width": 0}), ErrorType.DEGENERATE_SHAPE, True),
+            (region(id="who", value={**region()["value"], "rectanglelabels": ["cow"]}), ErrorType.UNKNOWN_LABEL, True),
+            (region(id="none", value={**region()["value"], "rectanglelabels": []}), ErrorType.UNKNOWN_LABEL, False),
+        ]
+        odd = [entry for entry, _, _ in cases]
+        found, problems, _ = regions_to_annotations([*odd, region()], self.config, "5")
+        assert [(p.annotation_id, p.kind) for p in problems] == [(f"5:{e['id']}", str(kind)) for e, kind, _ in cases]
+        assert all(p.submission_id == "5" and p.message for p in problems)
+        assert [a.id for a in found] == [f"5:{e['id']}" for e, _, kept in cases if kept] + ["5:r1"]
+
+    def test_without_a_size_nothing_can_be_placed(self) -> None:
+        _, problems, size = regions_to_annotations([region(original_width=None)], self.config, "1")
+        assert size is None
+        assert "original_width" in problems[0].message
+
+    def test_disagreeing_sizes_are_reported_once_and_each_is_used(self) -> None:
+        found, problems, _ = regions_to_annotations([region(), region(id="r2", original_width=400)], self.config, "1")
+        assert [p.kind for p in problems] == ["size_mismatch"]
+        assert found[1].shape == Box(40.0, 20.0, 160.0, 60.0)
+
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.floats() | st.text(max_size=4) | st.sampled_from(["rectanglelabels", "img"]),
+            lambda inner: (
+                st.lists(inner, max_size=4)
+                | st.dictionaries(
+                    st.sampled_from(["id", "type", "value", "x", "width", "points", "to_name", "rectanglelabels"]),
+                    inner,
+                )
+            ),
+            max_leaves=20,
+        )
+    )
+    def test_never_raises(self, result: object) -> None:
+        regions_to_annotations(result, self.config, "1")
+        regions_to_annotations([result, region(value=result), region(id=result, type=result)], self.config, "1")
+
+
+class TestWriting:
+    control = Control("box", "img", "rectanglelabels", ("cat",))
+
+    def test_a_region_is_what_label_studio_stores(self) -> None:
+        assert box_region("r9", self.control, "cat", Box(20, 20, 80, 60), 200, 100, 0.75, "why") == {
+            "id": "r9",
+            "from_name": "box",
+            "to_name": "img",
+            "type": "rectanglelabels",
+            "original_width": 200,
+            "original_height": 100,
+            "image_rotation": 0,
+            "value": {
+                "x": 10.0, "y": 20.0, "width": 30.0, "height": 40.0, "rotation": 0.0, "rectanglelabels": ["cat"],
+            },
+            "score": 0.75,
+            "meta": {"text": ["why"]},
+        }  # fmt: skip
+
+    def test_a_prediction_has_the_mean_of_its_scores(self) -> None:
+        regions = [box_region("a", self.control, "cat", Box(0, 0, 1, 1), 2, 2, s) for s in (0.5, 1.0)]
+        assert prediction_entry(regions, "m")["score"] == 0.75
+        assert prediction_entry([], "m", task_id=3) == {"task": 3, "model_version": "m", "score": 0.0, "result": []}
+
+    def test_a_score_that_is_no_number_never_leaves(self) -> None:
+        with pytest.raises(DataError, match="nan"):
+            prediction_entry([], "m", math.nan)
+        with pytest.raises(DataError, match="inf"):
+            box_region("a", self.control, "cat", Box(0, 0, 1, 1), 2, 2, math.inf)

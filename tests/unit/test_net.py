@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fakes.canned_server import CannedServer
+
+from bridge.errors import AuthError, ConfigError, LabelbridgeError, NotFound, ToolError, ToolUnreachable
+from bridge.net import HttpClient, Limits, origin_of, public_url
+
+
+@pytest.fixture
+def server() -> Iterator[CannedServer]:
+    running = CannedServer()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def other() -> Iterator[CannedServer]:
+    running = CannedServer()
+    yield running
+    running.close()
+
+
+Make = Callable[..., HttpClient]
+
+
+@pytest.fixture
+def make(server: CannedServer) -> Iterator[Make]:
+    made: list[HttpClient] = []
+
+    def build(base: str | None = None, **options: Any) -> HttpClient:
+        options.setdefault("sleep", lambda _: None)
+        made.append(HttpClient(base or server.url, name="Label Studio", **options))
+        return made[-1]
+
+    yield build
+    for client in made:
+        client.close()
+
+
+def test_sends_credentials_and_json_and_counts(server: CannedServer, make: Make) -> None:
+    server.on("/api/x", (200, {}, b'{"ok": true}'))
+    client = make(auth=lambda: {"Authorization": "Token s3cret-token"})
+    assert client.request("POST", "/api/x", json={"a": 1}, params={"q": "ä b"}).json() == {"ok": True}
+    method, path, headers, body = server.seen[0]
+    assert (method, json.loads(body)) == ("POST", {"a": 1})
+    assert path == "/api/x?q=%C3%A4+b"
+    assert headers["authorization"] == "Token s3cret-token"
+    assert client.requests_made == 1
+
+
+def test_keeps_the_path_of_its_base(server: CannedServer, make: Make) -> None:
+    server.on("/ls/api/x", (200, {}, b"1"))
+    assert make(server.url + "/ls/").request("GET", "/api/x").json() == 1
+
+
+def test_repeats_what_is_safe_and_waits_as_long_as_asked(server: CannedServer, make: Make) -> None:
+    slept: list[float] = []
+    limits = Limits(longest_wait_s=9)
+    server.on(
+        "/x", (503, {"retry-after": "3"}, b""), (429, {"retry-after": "999"}, b""), (502, {}, b""), (200, {}, b"1")
+    )
+    client = make(sleep=slept.append, limits=limits)
+    assert client.request("GET", "/x").json() == 1
+    assert slept == [3, 9, 2.0]
+    assert client.requests_made == 4
+
+
+def test_gives_up_after_its_attempts(server: CannedServer, make: Make) -> None:
+    server.on("/x", (503, {}, b""))
+    client = make(limits=Limits(attempts=3))
+    with pytest.raises(ToolUnreachable, match="503"):
+        client.request("GET", "/x")
+    assert client.requests_made == 3
+
+
+def test_what_may_have_arrived_is_not_posted_twice(server: CannedServer, make: Make) -> None:
+    server.on("/x", (503, {}, b""), (200, {}, b"1"))
+    client = make()
+    with pytest.raises(ToolUnreachable):
+        client.request("POST", "/x", json={})
+    assert client.requests_made == 1
+    assert client.request("POST", "/x", json={}, repeatable=True).status == 200
+
+
+def test_a_closed_connection_is_repeated_only_where_that_is_safe(server: CannedServer, make: Make) -> None:
+    server.on("/x", (0, {}, b""), (200, {}, b"1"))
+    assert make().request("GET", "/x").json() == 1
+    server.on("/y", (0, {}, b""), (200, {}, b"1"))
+    with pytest.raises(ToolUnreachable, match="without an answer"):
+        make().request("POST", "/y")
+    assert [path for _, path, _, _ in server.seen].count("/y") == 1
+
+
+def test_nobody_there(server: CannedServer, make: Make) -> None:
+    server.close()
+    slept: list[float] = []
+    client = make(sleep=slept.append)
+    with pytest.raises(ToolUnreachable, match=r"connection refused.*Is Label Studio running") as caught:
+        client.request("POST", "/x")
+    assert server.url in str(caught.value)
+    assert len(slept) == 3, "what never arrived is repeated, even a POST"
+
+
+def test_an_unknown_host_is_named(make: Make) -> None:
+    with pytest.raises(ToolUnreachable, match="host name is not known"):
+        make("http://no-such-host.invalid").request("GET", "/x")
+
+
+def test_a_slow_answer_ends(make: Make) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ToolUnreachable, match=r"did not answer GET .* within 0\.2 s"):
+            make(url, limits=Limits(read_s=0.2, attempts=1)).request("GET", "/x")
+
+
+def test_a_trickle_ends(server: CannedServer, make: Make) -> None:
+    server.on("/x", (200, {}, b"x" * 200_000))
+    ticks = iter(range(0, 10_000, 400))
+    with pytest.raises(ToolUnreachable, match="still sending after 600 s"):
+        make(clock=lambda: float(next(ticks))).request("GET", "/x")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(401, AuthError), (403, AuthError), (404, NotFound), (400, ToolError), (500, ToolError)]
+)
+def test_error_statuses(server: CannedServer, make: Make, status: int, kind: type[LabelbridgeError]) -> None:
+    server.on("/x", (status, {}, b'{"detail": "because of s3cret-token"}'))
+    client = make(auth=lambda: {"Authorization": "Bearer s3cret-token"})
+    with pytest.raises(LabelbridgeError) as caught:
+        client.request("GET", "/x?signature=hush")
+    assert type(caught.value) is kind
+    assert f"answered {status} to GET {server.url}/x: because of ***" in str(caught.value)
+    assert "hush" not in str(caught.value)
+    assert client.request("GET", "/x", accept=(status,)).status == status
+
+
+def test_validation_errors_are_quoted_and_pages_are_not(server: CannedServer, make: Make) -> None:
+    server.on("/x", (400, {}, b'{"detail": "Validation error", "validation_errors": {"title": ["too long"]}}'))
+    with pytest.raises(ToolError, match="too long"):
+        make().request("GET", "/x")
+    server.on("/x", (500, {}, b"<!doctype html><html>stack</html>"))
+    with pytest.raises(ToolError) as caught:
+        make().request("GET", "/x")
+    assert "stack" not in str(caught.value)
+
+
+def test_no_json_is_explained(server: CannedServer, make: Make) -> None:
+    server.on("/x", (200, {"content-type": "text/html"}, b"<html>login</html>"))
+    with pytest.raises(ToolError, match="text/html that is no JSON"):
+        make().request("GET", "/x").json()
+
+
+@pytest.mark.parametrize("announce", [True, False])
+def test_answers_have_a_limit(server: CannedServer, make: Make, announce: bool) -> None:
+    headers = {} if announce else {"content-length": "99999999", "connection": "close"}
+    server.on("/x", (200, headers, b"x" * 3000))
+    with pytest.raises(ToolError, match="larger than 1,000 bytes"):
+        make().request("GET", "/x", max_bytes=1000)
+
+
+def test_a_compressed_bomb_counts_unpacked(server: CannedServer, make: Make) -> None:
+    server.on("/x", (200, {"content-encoding": "gzip"}, gzip.compress(b"x" * 5_000_000)))
+    with pytest.raises(ToolError, match="larger than"):
+        make().request("GET", "/x", max_bytes=1_000_000)
+
+
+def test_credentials_stay_at_home(server: CannedServer, other: CannedServer, make: Make) -> None:
+    other.on("/image.png", (200, {}, b"png"))
+    server.on("/away", (302, {"location": f"{other.url}/image.png"}, b""))
+    client = make(auth=lambda: {"Authorization": "Token s3cret-token"}, allowed=[other.url])
+    assert client.request("GET", f"{other.url}/image.png").body == b"png"
+    assert client.request("GET", "/away").body == b"png"
+    assert [("authorization" in h) for _, _, h, _ in other.seen] == [False, False]
+    assert "authorization" in server.seen[0][2]
+
+
+def test_redirects_at_home_keep_credentials_and_drop_parameters(server: CannedServer, make: Make) -> None:
+    server.on("/old", (301, {"location": "/new?x=1"}, b""))
+    server.on("/new", (200, {}, b"1"))
+    make(auth=lambda: {"Authorization": "Token s3cret-token"}).request("GET", "/old", params={"q": "1"})
+    assert server.seen[1][1] == "/new?x=1"
+    assert server.seen[1][2]["authorization"] == "Token s3cret-token"
+
+
+def test_redirects_end(server: CannedServer, make: Make) -> None:
+    server.on("/x", (302, {"location": "/x"}, b""))
+    client = make()
+    with pytest.raises(ToolError, match="redirects more than 5 times"):
+        client.request("GET", "/x")
+    assert client.requests_made == 6
+
+
+def test_a_redirected_post_says_which_address_to_set(server: CannedServer, make: Make) -> None:
+    server.on("/x", (301, {"location": "https://labels.example.org/x"}, b""))
+    with pytest.raises(ToolError, match=r"redirect to https://labels\.example\.org/x.*Set the address"):
+        make().request("POST", "/x")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254/latest/meta-data",
+        "http://127.0.0.1:1/x",
+        "http://localhost:1/x",
+        "http://[::1]:1/x",
+        "http://[::ffff:127.0.0.1]:1/x",
+        "http://10.1.2.3/x",
+        "http://192.168.0.1/x",
+        "http://0.0.0.0:1/x",
+    ],
+)
+def test_private_networks_are_out_of_reach(server: CannedServer, make: Make, url: str) -> None:
+    server.on("/away", (302, {"location": url}, b""))
+    client = make()
+    for path in (url, "/away"):
+        with pytest.raises(ToolError, match=r"private network.*allowed origins"):
+            client.request("GET", path)
+
+
+def test_private_networks_can_be_trusted(other: CannedServer, make: Make) -> None:
+    other.on("/x", (200, {}, b"1"))
+    with pytest.raises(ToolError, match="private network"):
+        make().request("GET", f"{other.url}/x")
+    assert not other.seen, "the guard judges before it connects"
+    assert make(allowed=[other.url]).request("GET", f"{other.url}/x").status == 200
+    assert make(private_networks=True).request("GET", f"{other.url}/x").status == 200
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://host/x", "http://user:pw@host/x", "gopher://x"])
+def test_other_schemes_and_credentials_in_addresses_are_refused(server: CannedServer, make: Make, target: str) -> None:
+    server.on("/away", (302, {"location": target}, b""))
+    with pytest.raises(ToolError, match="refused to open") as caught:
+        make().request("GET", "/away")
+    assert "pw" not in str(caught.value).replace("passwd", "")
+
+
+def test_cookies_are_not_kept(server: CannedServer, make: Make) -> None:
+    server.on("/x", (200, {"set-cookie": "sessionid=1; Path=/"}, b""))
+    client = make()
+    client.request("GET", "/x")
+    client.request("GET", "/x")
+    assert "cookie" not in server.seen[1][2]
+
+
+def test_passwords_in_the_netrc_file_are_not_sent(
+    server: CannedServer, make: Make, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password hush\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    server.on("/x", (200, {}, b""))
+    make().request("GET", "/x")
+    assert "authorization" not in server.seen[0][2]
+
+
+def test_origins() -> None:
+    assert origin_of("HTTP://Host/a?b") == "http://host:80"
+    assert origin_of("https://host:8443/a") == "https://host:8443"
+    assert origin_of("http://[::1]:80") == "http://[::1]:80"
+    for bad in ("host:80", "ftp://x", "http://", "http://x:port", "http://u:p@x", "http://["):
+        with pytest.raises(ConfigError):
+            origin_of(bad)
+    assert public_url("https://u:p@host/a?token=1#x") == "https://host/a"
