@@ -122,7 +122,7 @@ def score(
     ] = None,
     model: Model = None,
     images: Images = None,
-    keep: Annotated[float, typer.Option(min=0, max=1, help="Lowest score that becomes a finding.")] = 0.05,
+    keep: Annotated[float, typer.Option(min=0, max=1, help="Lowest score that becomes a finding.")] = 0.1,
     check_images: Annotated[
         bool, typer.Option("--check-images", help="Open every image: unreadable, tiny, duplicate, wrong size.")
     ] = False,
@@ -157,7 +157,11 @@ def score(
             f"{counts.unpredicted} items were not scored: no model has looked at them. Run `labelbridge prelabel`."
         )
     output.table("", ("error", "findings"), list(result.findings.items()))
-    output.say(f"{result.new} new, {result.withdrawn} withdrawn since the last run.")
+    rate = counts.items / max(result.seconds, 1e-9)
+    output.say(
+        f"{result.new} new, {result.withdrawn} withdrawn since the last run. "
+        f"Judged in {result.seconds:.1f} s, {rate:,.0f} items/s."
+    )
     output.say(f"Next: labelbridge findings {target}   ·   labelbridge push {target}   ·   labelbridge report {target}")
     output.value(asdict(result))
     raise_if_any(result.failures, counts.items, "scored")

@@ -1,7 +1,7 @@
 """Writes docs/reference.md from the program itself: commands, settings, errors.
 
-    python scripts/reference.py            print it
-    python scripts/reference.py --write    write docs/reference.md
+python scripts/reference.py            print it
+python scripts/reference.py --write    write docs/reference.md
 """
 
 from __future__ import annotations

@@ -238,10 +238,13 @@ def revision_of(label: str, shape: Shape) -> str:
     return digest([label, _rounded(shape_to_list(shape), 2)])
 
 
+#: Made once: building an encoder costs more than encoding a finding.
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def digest(value: object, digits: int = 16) -> str:
     """The first ``digits`` hex digits of the SHA-256 of the value's canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:digits]
+    return hashlib.sha256(_CANONICAL.encode(value).encode()).hexdigest()[:digits]
 
 
 def _rounded(value: Any, places: int) -> Any:

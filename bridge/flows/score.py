@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class ScoreResult:
-    """One finished run. ``findings`` counts all of them by error type; ``new`` those nobody had seen before."""
+    """One finished run. ``findings`` counts all of them by error type; ``new`` those nobody had seen before.
+
+    ``seconds`` is what judging took, without reading, predicting and storing.
+    """
 
     run_id: str
     counts: Counts
@@ -53,6 +57,7 @@ class ScoreResult:
     new: int
     withdrawn: int
     snapshot: str
+    seconds: float
     failures: tuple[Failure, ...] = ()
 
 
@@ -60,7 +65,7 @@ class ScoreResult:
 class ScoreOptions:
     """``keep`` is the lowest score that becomes a finding. ``check_images`` opens every image file."""
 
-    keep: float = 0.05
+    keep: float = 0.1
     check_images: bool = False
 
 
@@ -182,9 +187,11 @@ def _judge(
     store, run_id, target = journal.store, begun.run_id, begun.info.target
     counts = sum((p.counts for p in pages), Counts())
     records = [record for chunk in store.chunks(run_id) for record in chunk]
+    begun_at = time.perf_counter()
     findings = check_records(target, begun.info.labels, records)
     findings += check_images(target, [fact for p in pages for fact in p.facts])
     findings += _review(target, begun.info.labels, records, counts, scorer, options)
+    seconds = time.perf_counter() - begun_at
     put = store.put_findings(run_id, findings)
     withdrawn = store.withdraw_missing(run_id)
     snapshot = store.seal_snapshot(run_id)
@@ -195,6 +202,7 @@ def _judge(
         new=put.new,
         withdrawn=withdrawn,
         snapshot=snapshot,
+        seconds=seconds,
         failures=tuple(f for p in pages for f in p.failures),
     )
     store.finish_run(

@@ -250,8 +250,9 @@ class LabelStudio:
             task_filter("predictions_model_versions", "contains", "List", [model]),
             limit=len(tasks),
         )
-        # The filter finds "m-10" for "m-1" too; the column lists versions joined by commas.
-        return {int(t["id"]) for t in page.tasks if f",{model}," in f",{t.get('predictions_model_versions') or ''},"}
+        # The filter finds "m-10" for "m-1" too; the column lists versions joined by commas, on PostgreSQL with a space.
+        listed = {int(t["id"]): str(t.get("predictions_model_versions") or "") for t in page.tasks}
+        return {task for task, text in listed.items() if f",{model}," in f",{text.replace(', ', ',')},"}
 
     def _show(self, model: str) -> None:
         """Make ``model`` what annotators see: importing alone does not."""

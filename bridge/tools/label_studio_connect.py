@@ -97,7 +97,8 @@ def connect(client: LabelStudioClient, project_id: int, backend: Backend) -> Con
         reply = client.call("PATCH", f"/api/ml/{before[0]['id']}", json=body, accept=_REFUSALS, repeatable=True)
     else:
         reply = client.call("POST", "/api/ml", json=body, accept=_REFUSALS)
-    rows = _backends(client, project_id, backend.url)
+    everything = _all_backends(client, project_id)
+    rows = _at(everything, backend.url)
     usable = [row for row in rows if row.get("state") == "CO"]
     if not usable:
         for row in rows if not before else []:
@@ -105,7 +106,7 @@ def connect(client: LabelStudioClient, project_id: int, backend: Backend) -> Con
         raise _refused(reply, backend, rows)
     warnings = [*_host_warnings(client, backend)]
     webhook = _settle_webhook(client, project_id, backend, warnings)
-    first = _all_backends(client, project_id)[0]
+    first = everything[0]
     if first["id"] != usable[0]["id"]:
         warnings.append(
             f"The model server {first.get('title')!r} was connected first, and Label Studio asks only the first one "
@@ -320,7 +321,11 @@ def _all_backends(client: LabelStudioClient, project: int) -> list[Row]:
 
 
 def _backends(client: LabelStudioClient, project: int, url: str) -> list[Row]:
-    return [r for r in _all_backends(client, project) if str(r.get("url") or "").rstrip("/") == url.rstrip("/")]
+    return _at(_all_backends(client, project), url)
+
+
+def _at(rows: list[Row], url: str) -> list[Row]:
+    return [row for row in rows if str(row.get("url") or "").rstrip("/") == url.rstrip("/")]
 
 
 def _webhooks(client: LabelStudioClient, project: int, backend: Backend) -> list[Row]:

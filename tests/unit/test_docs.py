@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -49,9 +50,10 @@ def test_links_in_the_docs_lead_somewhere(path: Path) -> None:
 
 
 def test_no_machine_path_or_registry_host_is_named() -> None:
-    pattern = re.compile("|".join(("/ro" + "ot/", "/wo" + "rk/", "pypi" + r"\.org", "files.python" + "hosted", "debian" + r"\.org")))
-    tracked = [p for p in REPO.rglob("*") if p.suffix in {".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".j2", ".json"}]
-    skipped = {".venv", "node_modules", ".mypy_cache", ".ruff_cache", ".git", "build", "dist"}
-    for path in tracked:
-        if skipped.isdisjoint(path.relative_to(REPO).parts):
-            assert not pattern.search(path.read_text(encoding="utf-8", errors="ignore")), path
+    # Put together from halves, so that this file does not name them either.
+    halves = (("/ro", "ot/"), ("/wo", "rk/"), ("pypi", r"\.org"), ("files.python", "hosted"), ("debian", r"\.org"))
+    pattern = re.compile("|".join(a + b for a, b in halves))
+    listed = subprocess.run(["git", "ls-files"], cwd=REPO, capture_output=True, text=True, check=True).stdout
+    for name in listed.splitlines():
+        text = (REPO / name).read_text(encoding="utf-8", errors="ignore") if (REPO / name).is_file() else ""
+        assert not pattern.search(text), name
