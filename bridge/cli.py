@@ -180,23 +180,12 @@ def runs(
     if not found:
         output.say("No runs yet. Start one with `labelbridge score TARGET`.")
     else:
-        output.table(
-            "",
-            ("run", "target", "title", "model", "items", "findings", "started", "state"),
-            [
-                (
-                    r.id,
-                    r.target,
-                    r.title,
-                    r.model or "(stored)",
-                    r.counts.get("items", "-"),
-                    r.counts.get("findings", "-"),
-                    r.started_at,
-                    "finished" if r.finished_at else "unfinished",
-                )
-                for r in found
-            ],
-        )
+        for r in found:
+            state = "finished  " if r.finished_at else "unfinished"
+            output.say(f"{r.id}  {r.started_at[:16].replace('T', ' ')}  {state}  {r.target}  {r.title}")
+            if r.finished_at:
+                model = r.model or "the stored predictions"
+                output.say(f"      {r.counts['findings']} findings on {r.counts['items']} items, against {model}")
     output.value([_run_dict(r) for r in found])
 
 
@@ -223,22 +212,11 @@ def findings(
             limit=limit,
         )
         total = chosen.counts.get("findings", len(found))
-    output.table(
-        f"Run {chosen.id} of {target}: {len(found)} of {total} findings",
-        ("id", "score", "error", "label", "item", "state", "reason"),
-        [
-            (
-                s.finding.id,
-                s.finding.score,
-                s.finding.error,
-                s.finding.label,
-                s.finding.item_name,
-                s.state,
-                s.finding.reason,
-            )
-            for s in found
-        ],
-    )
+    output.say(f"Run {chosen.id} of {target}: {len(found)} of {total} findings")
+    for stored in found:
+        finding = stored.finding
+        output.say(f"{finding.score:.2f}  {finding.error:<11}  {stored.state:<9}  {finding.id}  {finding.item_name}")
+        output.say(f"      {finding.reason}")
     output.value([_finding_dict(s) for s in found])
 
 
@@ -453,7 +431,7 @@ def _source_options(
 
 
 def _find_run(store: Store, target: str, run_id: str | None) -> Run:
-    run = store.run(run_id) if run_id else store.latest_run(target)
+    run = store.run(run_id) if run_id else next((r for r in store.runs(target) if r.finished_at), None)
     if run is None:
         raise NotFound(f"{target} has not been scored yet", todo=f"Run `labelbridge score {target}` first")
     if run.target != target:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -23,7 +25,8 @@ class Output:
     """Prints for one command. With ``as_json`` only the final JSON value goes to standard output."""
 
     as_json: bool = False
-    out: Console = field(default_factory=lambda: Console(highlight=False))
+    # A pipe or a file has no width to keep to, and folded cells are hard to grep.
+    out: Console = field(default_factory=lambda: Console(highlight=False, width=None if sys.stdout.isatty() else 200))
     err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
 
     def say(self, text: str) -> None:
@@ -44,12 +47,14 @@ class Output:
         if self.as_json:
             return
         cells = [list(row) for row in rows]
-        table = Table(title=escape(title) if title else None, title_justify="left", header_style="bold")
+        table = Table(
+            title=escape(title) if title else None, title_justify="left", header_style="bold", box=SIMPLE_HEAD
+        )
         for k, name in enumerate(columns):
-            numeric = bool(cells) and all(isinstance(row[k], int | float) for row in cells)
+            numeric = bool(cells) and all(row[k] is None or isinstance(row[k], int | float) for row in cells)
             table.add_column(escape(name), justify="right" if numeric else "left", overflow="fold")
         for row in cells:
-            table.add_row(*(f"{c:.2f}" if isinstance(c, float) else escape(str(c)) for c in row))
+            table.add_row(*(_cell(value) for value in row))
         self.out.print(table)
 
     def error(self, error: LabelbridgeError) -> None:
@@ -78,3 +83,9 @@ class Output:
                 bars.update(tasks[phase], completed=done, total=total)
 
             yield show
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else escape(str(value))

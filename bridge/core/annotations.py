@@ -86,9 +86,9 @@ def shape_to_list(shape: Shape) -> list[Any]:
     kind = _KINDS[type(shape)]
     match shape:
         case Box():
-            return [kind, *shape.xyxy, shape.rotation]
+            return [kind, *map(float, shape.xyxy), float(shape.rotation)]
         case Polygon():
-            return [kind, [list(p) for p in shape.points]]
+            return [kind, [[float(x), float(y)] for x, y in shape.points]]
         case Mask():
             return [kind, shape.height, shape.width, list(shape.counts)]
         case TextSpan():

@@ -36,7 +36,7 @@ def create(client: LabelStudioClient, dataset: Dataset, folder_name: str) -> int
     project = int(
         client.create_project(
             {
-                "title": "Machine parts (labelbridge demo)",
+                "title": "Machine parts demo",
                 "description": "Drawn scenes; some of the annotations hold errors that were planted on purpose.",
                 "label_config": label_config(LABELS.names),
                 "show_collab_predictions": True,

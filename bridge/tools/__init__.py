@@ -115,7 +115,7 @@ class AnnotationTool(Protocol):
         """At most ``limit`` records behind the cursor ``after`` (None: from the start).
 
         ``model`` limits the predictions to that model's; None reads those of every model. ``Record.predicted_by``
-        names every model that holds a prediction for the item, an empty one included.
+        names those of them that hold a prediction for the item, an empty one included.
         """
 
     def read_record(self, item_id: str) -> Record:

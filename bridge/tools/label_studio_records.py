@@ -40,8 +40,8 @@ def record_from_task(task: Row, config: LabelConfig, *, model: str | None, with_
     predictions: list[Prediction] = []
     models: dict[str, None] = {}
     for entry in _dicts(task.get("predictions")):
-        models[str(entry.get("model_version") or "")] = None
         if model is None or entry.get("model_version") == model:
+            models[str(entry.get("model_version") or "")] = None
             found, seen = predictions_from_entry(entry, config)
             size = size or seen
             if with_predictions:
