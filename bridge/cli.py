@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -91,7 +92,7 @@ def prelabel(
     output, settings = Output(as_json), _settings(config)
     tool = wiring.open_target(target, settings)
     options = _source_options(detector, weights, classes, threshold, label_map)
-    predictor = wiring.load_model(options)
+    predictor = wiring.load_model(options, settings.device)
     mapping = wiring.map_labels(tool, predictor, label_map)
     if mapping.unmatched_classes:
         output.warn(f"Model classes without a label here, dropped: {', '.join(mapping.unmatched_classes)}")
@@ -481,6 +482,8 @@ def _finding_dict(stored: StoredFinding) -> dict[str, Any]:
 
 def main() -> None:
     """Entry point of the console command: no traceback for anything labelbridge raises on purpose."""
+    # PyTorch's threads otherwise spin while they wait, and on a busy machine make one another many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except LabelbridgeError as error:

@@ -70,7 +70,7 @@ def _target(settings: Settings, target: str, detector: str | None, label_map: st
         return [_failed(target, error)]
     checks = [Check(target, True, f"{info.items} items, labels {', '.join(info.labels.names) or 'none'}")]
     try:
-        predictor = wiring.load_model(wiring.SourceOptions(detector=detector))
+        predictor = wiring.load_model(wiring.SourceOptions(detector=detector), settings.device)
         mapping = wiring.map_labels(tool, predictor, label_map)
     except LabelbridgeError as error:
         return [*checks, _failed("Label map", error)]

@@ -13,7 +13,7 @@ import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
 from pydantic import (
@@ -39,6 +39,10 @@ def _expanded(value: Any) -> Any:
     if isinstance(value, str) and not value.strip():
         raise ValueError("Input should be a folder")
     return Path(value).expanduser() if isinstance(value, str) else value
+
+
+def _listed(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 def _some_text(value: Any) -> Any:
@@ -158,6 +162,19 @@ class Settings(BaseModel):
             default=False,
             description="Whether images may also be read from hosts in private networks other than the tool's own.",
         ),
+    ]
+
+    image_origins: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_listed),
+        Field(
+            default=(),
+            description="Further origins the model server may read images from, comma-separated; * for any public one.",
+        ),
+    ]
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        Field(default="auto", description="Where models run: auto takes a GPU where there is one."),
     ]
 
     @field_validator("*", mode="before")
@@ -401,4 +418,6 @@ def _cause(error: OSError | UnicodeDecodeError) -> str:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
     return str(value).lower() if isinstance(value, bool) else str(value)

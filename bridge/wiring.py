@@ -131,15 +131,17 @@ FAINTEST = 0.05
 """Scoring wants a model's doubts too: a faint prediction tells a hard object from an invented one."""
 
 
-def load_model(options: SourceOptions, threshold: float | None = None) -> Predictor:
+def load_model(options: SourceOptions, device: str, threshold: float | None = None) -> Predictor:
     """The model that the options name, the embedded one by default.
 
     Args:
+        device: ``auto``, ``cpu`` or ``cuda``.
         threshold: lowest confidence where the options give none; None takes what the model's makers recommend.
     """
     load = plugin("predictor")
     loaded: Predictor = load(
         options.detector or "embedded",
+        device=device,
         weights=options.weights,
         classes=options.classes or None,
         score_threshold=threshold if options.threshold is None else options.threshold,
@@ -169,7 +171,7 @@ def prediction_source(tool: AnnotationTool, options: SourceOptions, settings: Se
     if options.predictions:
         return _file_source(tool, options)
     if options.detector:
-        predictor = load_model(options, FAINTEST)
+        predictor = load_model(options, settings.device, FAINTEST)
         return model_source(tool, predictor, map_labels(tool, predictor, options.label_map), settings)
     return StoredPredictions(options.model)
 
@@ -212,6 +214,8 @@ def serve(settings: Settings, options: SourceOptions, *, host: str | None, port:
         user=settings.backend_user,
         password=password.get_secret_value() if password else None,
         private_networks=settings.private_networks,
+        image_origins=settings.image_origins,
+        device=settings.device,
         max_image_bytes=settings.max_image_bytes,
         max_image_pixels=settings.max_image_pixels,
         max_batch=settings.predict_batch,

@@ -109,7 +109,7 @@ class _Result:
 
 
 def _journey(settings: Settings, tool: LabelStudio, journal: Journal, data: Dataset, output: Output) -> _Result:
-    predictor = wiring.load_model(wiring.SourceOptions())
+    predictor = wiring.load_model(wiring.SourceOptions(), settings.device)
     source = wiring.model_source(tool, predictor, wiring.map_labels(tool, predictor, None), settings)
     with output.progress() as progress:
         output.say(f"Pre-labelling with {predictor.name}")

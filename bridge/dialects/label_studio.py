@@ -215,9 +215,12 @@ def polygon_to_value(polygon: Polygon, width: int, height: int) -> dict[str, Any
 
 def _number(value: Mapping[str, Any], key: str) -> float:
     number = value.get(key)
-    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-        raise DataError(f"{key} is {number!r}", expected="a finite number")
-    return float(number)
+    try:
+        if not isinstance(number, bool) and isinstance(number, int | float) and math.isfinite(number):
+            return float(number)
+    except OverflowError:
+        pass  # JSON allows whole numbers of any length
+    raise DataError(f"{key} is {str(number)[:40]}", expected="a finite number")
 
 
 def regions_to_annotations(

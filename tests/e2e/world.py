@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import colour_detector
 import numpy as np
 import numpy.typing as npt
+from fakes import colour_detector
 from live import CONFIG, Project, Studio
 from PIL import Image
 
@@ -79,19 +79,22 @@ class Done:
 
 @dataclass
 class Command:
-    """The real command, in processes of its own, with ``home`` as its data folder and nothing set but ``settings``."""
+    """The real command, in processes of its own, with ``home`` as its data folder and nothing set but ``settings``.
+
+    ``plugins`` goes into ``PYTHONPATH``.
+    """
 
     home: Path
     settings: dict[str, str] = field(default_factory=dict)
+    plugins: str = ""
 
     def start(self, *words: str, **settings: str) -> subprocess.Popen[str]:
         self.home.mkdir(parents=True, exist_ok=True)
         others = {k: v for k, v in os.environ.items() if not k.startswith("LABELBRIDGE_")}
-        mine = {f"LABELBRIDGE_{k.upper()}": v for k, v in {**self.settings, **settings}.items() if k != "pythonpath"}
-        path = {"PYTHONPATH": self.settings["pythonpath"]} if "pythonpath" in self.settings else {}
+        mine = {f"LABELBRIDGE_{k.upper()}": v for k, v in {**self.settings, **settings}.items() if v}
         return subprocess.Popen(
             [sys.executable, "-m", "bridge", *words],
-            env={**others, **mine, **path, "LABELBRIDGE_HOME": str(self.home)},
+            env={**others, **mine, "PYTHONPATH": self.plugins, "LABELBRIDGE_HOME": str(self.home)},
             cwd=self.home,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -186,9 +189,6 @@ def make_world(studio: Studio, folder: Path, submitted: Sequence[Objects | None]
         Image.fromarray(draw()).save(project.images / f"photo {index}.png")
         if objects is not None:
             studio.annotate(task, regions(objects))
-    settings = {
-        "label_studio_url": studio.server.url,
-        "label_studio_api_key": studio.server.token,
-        "pythonpath": colour_detector.offer(folder / "plugin"),
-    }
-    return World(studio, project, Command(folder / "home", settings))
+    settings = {"label_studio_url": studio.server.url, "label_studio_api_key": studio.server.token}
+    command = Command(folder / "home", settings, colour_detector.offer(folder / "plugin"))
+    return World(studio, project, command)
