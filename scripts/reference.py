@@ -62,7 +62,8 @@ def _cell(value: object) -> str:
 
 
 def _tree(kind: type[errors.LabelbridgeError]) -> list[type[errors.LabelbridgeError]]:
-    return [kind, *(k for child in kind.__subclasses__() for k in _tree(child))]
+    children = [k for k in kind.__subclasses__() if k.__module__ == errors.__name__]
+    return [kind, *(k for child in children for k in _tree(child))]
 
 
 if __name__ == "__main__":

@@ -7,12 +7,15 @@ No threshold decides what matches what. Each prediction *backs* each label it ov
 The second factor is the usual reading of IoU: from one half on, two boxes show the same object. The third shares a
 prediction among the labels it touches: one that fits the neighbour better says little about this label. From that::
 
-    extra(g)       = max(0, usual backing of the class - best backing of g by any class)
+    extra(g)       = max(0, usual backing of the class - best backing of g by any class) ** 2
     wrong class(g) = max(0, best backing of g by another class - best backing of g by its own class)
     imprecise(g)   = backing(g, p) * min(1, 2 * max(0, 1 - IoU(g, p) / usual IoU of the class)),
                      p being the prediction of the same class that backs g best
     missing(p)     = confidence(p) * max(0, 1 - best IoU of p with any label / 0.5),
                      for the predictions that remain after class-agnostic suppression at IoU 0.5
+
+The square says that silence is weaker evidence than speech: the other three rest on a prediction that contradicts the
+label, an extra label on the lack of one. So the four can stand in one list.
 
 A label is most likely wrong in one way, and a person should see that one first: the other suspicions about it are
 multiplied by ``1 - strongest``.
@@ -163,7 +166,7 @@ def _judge_labels(given: ObjectTable, evidence: _Evidence, classes: int) -> list
     looseness = np.clip(2 * (1 - same.iou / usual_iou[given.label]), 0.0, 1.0)
     scores = np.stack(
         [
-            np.maximum(0.0, usual_backing[given.label] - any_backing),
+            np.maximum(0.0, usual_backing[given.label] - any_backing) ** 2,
             np.maximum(0.0, other.backing - same.backing),
             same.backing * looseness,
         ]

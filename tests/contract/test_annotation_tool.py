@@ -142,7 +142,8 @@ class TestPredictions:
         assert harness.tool.write_predictions("m-", self.prelabels(harness.tool, 1, "m-")) == 1
         records = all_records(harness.tool, model="m-1")
         assert [len(r.predictions) for r in records] == [2, 0, 2, 0]
-        assert set(records[0].predicted_by) == {"m-1", "m-10", "m-"}
+        assert records[0].predicted_by == ("m-1",)
+        assert set(all_records(harness.tool)[0].predicted_by) == {"m-1", "m-10", "m-"}
 
     def test_survive_a_lost_answer(self, open_target: Open) -> None:
         harness = open_target([Photo()] * 2)

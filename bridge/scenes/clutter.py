@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bridge.scene_parts import Field, Part, Relief, relief_of
-from bridge.scene_textures import F32
+from bridge.scenes.parts import Field, Part, Relief, relief_of
+from bridge.scenes.textures import F32
 
 KINDS = ("cable", "scrap", "driver", "blob", "disc", "hex key")
 
@@ -134,7 +134,7 @@ def hex_key(rng: np.random.Generator, size: float) -> Part:
 
 
 def draw_clutter(rng: np.random.Generator, kind: str, scale: float) -> Part:
-    """One object of `kind` (of `KINDS`); `scale` as in `bridge.scene_parts.draw_part`."""
+    """One object of `kind` (of `KINDS`); `scale` as in `bridge.scenes.parts.draw_part`."""
     size = scale * float(rng.uniform(44, 84))
     makers = {"cable": cable, "scrap": scrap, "driver": driver, "blob": blob, "disc": disc, "hex key": hex_key}
     return makers[kind](rng, size)

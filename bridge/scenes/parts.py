@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.scene_textures import F32
+from bridge.scenes.textures import F32
 
 Colour = tuple[float, float, float]
 Field = NDArray[np.floating[Any]]

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from bridge.scene_clutter import KINDS, draw_clutter
-from bridge.scene_parts import Colour, Field, Part, Relief, draw_part
-from bridge.scene_textures import F32, draw_surface, grain, noise, paint, resize
+from bridge.scenes.clutter import KINDS, draw_clutter
+from bridge.scenes.parts import Colour, Field, Part, Relief, draw_part
+from bridge.scenes.textures import F32, draw_surface, grain, noise, paint, resize
 
 CLASSES = ("bolt", "nut", "washer", "gear", "spring")
 
