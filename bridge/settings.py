@@ -116,7 +116,7 @@ class Settings(BaseModel):
     ]
     max_image_pixels: Annotated[
         int,
-        Field(default=100_000_000, ge=1, description="Images with more pixels are reported and skipped, not decoded."),
+        Field(default=120_000_000, ge=1, description="Images with more pixels are reported and skipped, not decoded."),
     ]
     max_image_bytes: Annotated[
         int,

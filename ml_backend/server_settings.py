@@ -45,7 +45,7 @@ class ServerSettings:
     threshold: float = 0.5
     label_map: Mapping[str, str] = field(default_factory=dict)
     max_image_bytes: int = 64 * 2**20
-    max_image_pixels: int = 100_000_000
+    max_image_pixels: int = 120_000_000
     image_timeout_s: float = 30.0
     max_body_bytes: int = 64 * 2**20
     max_requests: int = 64
