@@ -155,7 +155,7 @@ def score(
     )
     if counts.unpredicted:
         output.warn(
-            f"{counts.unpredicted} items were not scored: no model has looked at them. Run `labelbridge prelabel`."
+            f"{counts.unpredicted} items were not scored: there are no predictions for them (prelabel, or --detector)."
         )
     output.table("", ("error", "findings"), list(result.findings.items()))
     rate = counts.items / max(result.seconds, 1e-9)
@@ -163,9 +163,10 @@ def score(
         f"{result.new} new, {result.withdrawn} withdrawn since the last run. "
         f"Judged in {result.seconds:.1f} s, {rate:,.0f} items/s."
     )
-    output.say(f"Next: labelbridge findings {target}   ·   labelbridge push {target}   ·   labelbridge report {target}")
+    steps = ("findings", "push", "report") if tool.describe().writable else ("findings", "report")
+    output.say("Next: " + "   ·   ".join(f"labelbridge {step} {target}" for step in steps))
     output.value(asdict(result))
-    raise_if_any(result.failures, counts.items, "scored")
+    raise_if_any(result.failures, counts.items - len(result.failures), "scored")
 
 
 @app.command()
@@ -249,15 +250,17 @@ def push(
             return
         with output.progress() as progress:
             result = run_push(tool, chosen, journal, options=options, chunk=settings.push_chunk, progress=progress)
-        flagged = _flag(tool, journal.store, target) if result.review else None
+        # Also when nothing went now: an earlier push may have been cut off before it came to this.
+        flagged = _flag(tool, journal.store, target) if journal.store.review_of(target) else None
     if result.review is None:
         output.say(f"Nothing to push: no undecided finding of run {chosen.id} scores {options.min_score:g} or more.")
     else:
         output.say(f"{result.pushed} findings pushed for review: {result.review.url}")
-        if flagged:
-            output.say(f"Flagged items in the project itself: {flagged}")
         output.say(f"When reviewers have answered: labelbridge sync {target}")
+    if flagged:
+        output.say(f"Flagged items in the project itself: {flagged}")
     output.value({**asdict(result), "flagged": flagged})
+    raise_if_any(result.failures, result.pushed, "pushed")
 
 
 @app.command()
@@ -489,6 +492,10 @@ def main() -> None:
     except LabelbridgeError as error:
         Output("--json" in sys.argv).error(error)
         raise SystemExit(error.exit_status) from None
-    except KeyboardInterrupt:
+    except SystemExit as ended:
+        if ended.code != 130:  # what Typer makes of Ctrl-C
+            raise
         Output().err.print("Stopped. Run the same command again to go on.")
-        raise SystemExit(130) from None
+        sys.stdout.flush()
+        # A step may be waiting for an answer that never comes. It is left as a crash would leave it, which is safe.
+        os._exit(130)

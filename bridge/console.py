@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from bridge.errors import LabelbridgeError
+from bridge.errors import LabelbridgeError, PartialFailure
 from bridge.flows.progress import Progress, silent
 
 
@@ -58,7 +58,8 @@ class Output:
         self.out.print(table)
 
     def error(self, error: LabelbridgeError) -> None:
-        if self.as_json:
+        # A partial failure comes behind the result, which lists it, and programs are promised one value.
+        if self.as_json and not isinstance(error, PartialFailure):
             self.value(error.as_dict())
             return
         self.err.print(f"[bold red]Error:[/bold red] {escape(error.found)}", soft_wrap=True)

@@ -24,9 +24,9 @@ def raise_if_any(failures: Sequence[Failure], done: int, what: str) -> None:
     """
     if not failures:
         return
-    shown = "; ".join(f"{f.item}: {f.message}" for f in failures[:5])
-    more = f" (and {len(failures) - 5} more)" if len(failures) > 5 else ""
+    shown = "".join(f"\n  - {f.message if f.item in f.message else f'{f.item}: {f.message}'}" for f in failures[:5])
+    more = f"\n  and {len(failures) - 5} more" if len(failures) > 5 else ""
     raise PartialFailure(
-        f"{len(failures)} of {done + len(failures)} items could not be {what}: {shown}{more}",
-        todo="The rest is done. Repair these and run the same command again: only they are tried",
+        f"{len(failures)} of {done + len(failures)} items could not be {what}:{shown}{more}",
+        todo="The rest is done. Repair these and run the same command again",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from bridge.errors import ToolError
 from bridge.flows.durable import Durable, Step
 from bridge.flows.failures import Failure
 from bridge.flows.progress import Progress
@@ -42,7 +43,14 @@ def prelabel(
     Raises:
         ToolError: the tool failed; what was written stays, and running again goes on.
     """
-    total = tool.describe().items
+    info = tool.describe()
+    if not info.writable:
+        raise ToolError(
+            f"{info.target} is read-only: predictions cannot be stored there",
+            expected="an annotation tool, as in ls:project/7",
+            todo=f"Score it with a model instead: labelbridge score {info.target} --detector NAME",
+        )
+    total = info.items
 
     def journey(step: Step) -> PrelabelResult:
         pages: list[_PageResult] = []

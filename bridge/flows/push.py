@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +13,7 @@ from bridge.core.findings import REVIEWED_TYPES, ErrorType, Event, Finding, Stat
 from bridge.core.geometry import pair_iou
 from bridge.errors import DataError
 from bridge.flows.durable import Step
+from bridge.flows.failures import Failure
 from bridge.flows.progress import Progress
 from bridge.flows.score import Journal
 from bridge.store import Run, Store, StoredFinding
@@ -35,12 +36,18 @@ class PushResult:
     pushed: int
     review: Review | None
     urls: tuple[str, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+
+_Pushed = tuple[tuple[PushedCase, ...], tuple[Failure, ...]]
 
 
 def push(
     tool: AnnotationTool, run: Run, journal: Journal, *, options: PushOptions, chunk: int, progress: Progress
 ) -> PushResult:
     """Send a run's undecided findings to review, likeliest first. Pushing again sends only what is new.
+
+    A finding whose item cannot be shown, for want of its image, fails alone.
 
     Raises:
         ToolError: the tool failed, or cannot take reviews; what went stays, and running again sends the rest.
@@ -55,13 +62,14 @@ def push(
         findings = [store.finding(i).finding for i in chosen]
         records = _records(store, run, {f.item_id for f in findings})
         urls: list[str] = []
+        failures: list[Failure] = []
         for start in range(0, len(findings), chunk):
             batch = findings[start : start + chunk]
-            cases = [ReviewCase(f, records[f.item_id].item, context(f, records[f.item_id])) for f in batch]
-            pushed = step(f"push {start}", partial(_push_chunk, tool, review, cases, journal))
-            urls.extend(case.url for case in pushed)
-            progress("pushing", len(urls), len(chosen))
-        return PushResult(len(urls), review, tuple(urls))
+            pushed: _Pushed = step(f"push {start}", partial(_push_chunk, tool, review, batch, records, journal))
+            urls.extend(case.url for case in pushed[0])
+            failures.extend(pushed[1])
+            progress("pushing", len(urls) + len(failures), len(chosen))
+        return PushResult(len(urls), review, tuple(urls), tuple(failures))
 
     if not store.run(run.id).finished_at:
         raise DataError(
@@ -93,16 +101,36 @@ def _records(store: Store, run: Run, item_ids: set[str]) -> dict[str, Record]:
 
 
 def _push_chunk(
-    tool: AnnotationTool, review: Review, cases: Sequence[ReviewCase], journal: Journal
-) -> list[PushedCase]:
+    tool: AnnotationTool, review: Review, findings: Sequence[Finding], records: Mapping[str, Record], journal: Journal
+) -> _Pushed:
     store = journal.store
-    pushed = tool.push_cases(review, cases)
+    pushed, failures = _push_cases(tool, review, [_case(tool, finding, records) for finding in findings])
     at = journal.now()
     for case in pushed:
         store.record_push(case.finding_id, review.ref, case.ref, case.url, at)
         if store.finding(case.finding_id).state in (State.OPEN, State.REOPENED):
             store.transition(case.finding_id, Event.PUSH, at, "labelbridge", {"ref": case.ref})
-    return pushed
+    return pushed, failures
+
+
+def _case(tool: AnnotationTool, finding: Finding, records: Mapping[str, Record]) -> ReviewCase:
+    record = records.get(finding.item_id)
+    if record is None:
+        # Checks of image files also find items that nobody has submitted, which no snapshot holds.
+        record = tool.read_record(finding.item_id)
+    return ReviewCase(finding, record.item, context(finding, record))
+
+
+def _push_cases(tool: AnnotationTool, review: Review, cases: Sequence[ReviewCase]) -> _Pushed:
+    """Push all of them; where one cannot be shown to a reviewer, it alone fails."""
+    try:
+        return tuple(tool.push_cases(review, cases)), ()
+    except DataError as error:
+        if len(cases) == 1:
+            finding = cases[0].finding
+            return (), (Failure(f"finding {finding.id} ({finding.item_name})", str(error)),)
+    parts = [_push_cases(tool, review, [case]) for case in cases]
+    return tuple(case for done, _ in parts for case in done), tuple(f for _, failed in parts for f in failed)
 
 
 def context(finding: Finding, record: Record) -> tuple[Annotation, ...]:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from bridge.core.annotations import LabelSet, Record
-from bridge.core.findings import Finding
+from bridge.core.findings import Event, Finding, State
 from bridge.core.objects import build_workload
 from bridge.errors import DataError, ImageError
 from bridge.flows.durable import Durable, Step
 from bridge.flows.failures import Failure
+from bridge.flows.fixed import is_fixed, order_of
 from bridge.flows.progress import Progress
 from bridge.flows.sources import PredictionSource
 from bridge.images import size_of
@@ -161,7 +162,8 @@ def _page(
     submitted = [record for record in page.records if record.submissions or record.problems]
     records, failures = source.attach(submitted)
     store.put_chunk(run_id, position, records)
-    facts = tuple(_facts(tool, record) for record in page.records) if options.check_images else ()
+    # That an item names no image is told by its record.
+    facts = tuple(_facts(tool, r) for r in page.records if r.item.image) if options.check_images else ()
     counts = Counts(
         items=len(page.records),
         submissions=sum(len(r.submissions) for r in records),
@@ -192,8 +194,11 @@ def _judge(
     findings += check_images(target, [fact for p in pages for fact in p.facts])
     findings += _review(target, begun.info.labels, records, counts, scorer, options)
     seconds = time.perf_counter() - begun_at
+    failures = tuple(f for p in pages for f in p.failures)
+    _reopen_undone(store, target, findings, records, journal.now())
     put = store.put_findings(run_id, findings)
-    withdrawn = store.withdraw_missing(run_id)
+    # What was found in an item that could not be looked at now has not gone away.
+    withdrawn = 0 if failures else store.withdraw_missing(run_id)
     snapshot = store.seal_snapshot(run_id)
     result = ScoreResult(
         run_id=run_id,
@@ -203,7 +208,7 @@ def _judge(
         withdrawn=withdrawn,
         snapshot=snapshot,
         seconds=seconds,
-        failures=tuple(f for p in pages for f in p.failures),
+        failures=failures,
     )
     store.finish_run(
         run_id,
@@ -218,6 +223,16 @@ def _judge(
         },
     )
     return result
+
+
+def _reopen_undone(store: Store, target: str, findings: Sequence[Finding], records: Sequence[Record], at: str) -> None:
+    """Reopen what is found again although it was fixed, because somebody has undone the fix."""
+    again = {finding.id for finding in findings}
+    by_item = {record.item.id: record for record in records}
+    for stored in store.findings(target=target, states=(State.APPLIED, State.VERIFIED)):
+        finding = stored.finding
+        if finding.id in again and not is_fixed(order_of(stored), by_item.get(finding.item_id)):
+            store.transition(finding.id, Event.REOPEN, at, "labelbridge", {})
 
 
 def _review(

@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
-import numpy as np
-
-from bridge.core.annotations import Box, Record
+from bridge.core.annotations import Record
 from bridge.core.findings import Event, State, Verdict
-from bridge.core.geometry import pair_iou
-from bridge.errors import DataError, LabelbridgeError, NotFound
+from bridge.errors import DataError, NotFound
 from bridge.flows.durable import Step
 from bridge.flows.failures import Failure
+from bridge.flows.fixed import is_fixed, order_of
 from bridge.flows.progress import Progress
 from bridge.flows.score import Journal
-from bridge.store import StoredFinding
 from bridge.tools import AnnotationTool, FixOrder, Outcome, Review
 
-_FIXED_IOU = 0.95
-"""How closely a written box must lie on the ordered one; tools round percentages."""
+_OVERLAP = timedelta(minutes=5)
+"""Answers this much older than the latest one known are read again: a tool may show one later than it dates it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,41 +89,53 @@ def _in_state(journal: Journal, target: str, state: State) -> list[str]:
 def _read(tool: AnnotationTool, review: Review, journal: Journal) -> tuple[dict[str, int], tuple[Failure, ...]]:
     counts: Counter[str] = Counter()
     failures: list[Failure] = []
-    since = journal.store.last_verdict_time(tool.target)
-    for verdict in tool.read_verdicts(review, since):
+    last = journal.store.last_verdict_time(tool.target)
+    since = (_moment(last) - _OVERLAP).isoformat() if last else None
+    # The next sync begins at the latest answer known, so an older one must never be left behind a newer one.
+    for verdict in sorted(tool.read_verdicts(review, since), key=lambda v: _moment(v.decided_at)):
         try:
             if _take(verdict, journal):
                 counts[verdict.decision] += 1
-        except LabelbridgeError as error:
+        except (DataError, NotFound) as error:
             failures.append(Failure(f"finding {verdict.finding_id}", str(error)))
     return dict(counts), tuple(failures)
 
 
+def _moment(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time
+
+
 def _take(verdict: Verdict, journal: Journal) -> bool:
-    """Record one verdict and move its finding; False when it was known already."""
+    """Move the finding as the verdict says and record it; False when it was known already.
+
+    The finding moves first: cut off in between, the verdict is still new to the next attempt.
+    """
     store, at = journal.store, journal.now()
     stored = store.finding(verdict.finding_id)
+    if any(_same_answer(verdict, known) for known in store.verdicts(verdict.finding_id)):
+        return False
     event = Event.REJECT if verdict.decision == "reject" else Event.ACCEPT
     settled = State.REJECTED if event is Event.REJECT else State.ACCEPTED
-    new = store.record_verdict(verdict, at)
-    if not new and stored.state not in (State.OPEN, State.PUSHED):
-        return False
-    if stored.state is settled:
-        return new
-    if stored.state in (State.APPLIED, State.VERIFIED):
-        if event is Event.ACCEPT:
-            return False
+    is_written = stored.state in (State.APPLIED, State.VERIFIED)
+    if not is_written and stored.state is not settled:
+        store.transition(verdict.finding_id, event, at, verdict.reviewer, {"source": verdict.source})
+    store.record_verdict(verdict, at)
+    if is_written and (event is Event.REJECT or (verdict.fix or stored.finding.fix) != order_of(stored).fix):
         raise DataError(
-            f"{verdict.reviewer} rejected finding {verdict.finding_id} after its fix was written",
-            todo=f"Undo it by hand in the tool if that is meant: item {stored.finding.item_name}",
+            f"{verdict.reviewer} changed the answer to finding {verdict.finding_id} after its fix was written",
+            todo=f"Change item {stored.finding.item_name} by hand in the tool if that is meant",
         )
-    store.transition(verdict.finding_id, event, at, verdict.reviewer, {"source": verdict.source})
     return True
+
+
+def _same_answer(a: Verdict, b: Verdict) -> bool:
+    return (a.source, a.decided_at, a.decision) == (b.source, b.decided_at, b.decision)
 
 
 def _fix(tool: AnnotationTool, ids: Sequence[str], journal: Journal) -> _Written:
     store = journal.store
-    orders = [_order(store.finding(i)) for i in ids]
+    orders = [order_of(store.finding(i)) for i in ids]
     outcomes: list[str] = []
     conflicts: list[str] = []
     failures: list[Failure] = []
@@ -151,11 +161,6 @@ def _fix(tool: AnnotationTool, ids: Sequence[str], journal: Journal) -> _Written
     return _Written(tuple(outcomes), tuple(conflicts), tuple(failures))
 
 
-def _order(stored: StoredFinding) -> FixOrder:
-    verdict = stored.verdict
-    return FixOrder(stored.finding, verdict.fix if verdict and verdict.fix else stored.finding.fix)
-
-
 def _verify(tool: AnnotationTool, ids: Sequence[str], journal: Journal) -> Counter[str]:
     """Read each fixed item again; a fix that is not there any more reopens its finding."""
     store = journal.store
@@ -163,30 +168,16 @@ def _verify(tool: AnnotationTool, ids: Sequence[str], journal: Journal) -> Count
     records: dict[str, Record | None] = {}
     for finding_id in ids:
         stored = store.finding(finding_id)
+        if stored.state is not State.APPLIED:
+            counts[stored.state] += 1  # by an attempt that was cut off
+            continue
         item_id = stored.finding.item_id
         if item_id not in records:
             try:
                 records[item_id] = tool.read_record(item_id)
             except NotFound:
                 records[item_id] = None
-        holds = is_fixed(_order(stored), records[item_id])
+        holds = is_fixed(order_of(stored), records[item_id])
         event = Event.VERIFY if holds else Event.REOPEN
         counts[store.transition(finding_id, event, journal.now(), "labelbridge", {})] += 1
     return counts
-
-
-def is_fixed(order: FixOrder, record: Record | None) -> bool:
-    """Whether the item now is as the fix wants it."""
-    finding, fix = order.finding, order.fix
-    objects = [a for s in record.submissions if s.id == finding.submission_id for a in s.annotations] if record else []
-    mine = [a for a in objects if a.id in finding.annotation_ids]
-    if fix.action == "delete":
-        return not mine
-    if fix.action == "relabel" and not isinstance(fix.shape, Box):
-        return any(a.label == fix.label for a in mine)
-    candidates = [a for a in (objects if fix.action == "add" else mine) if a.label == fix.label]
-    boxes = [a.shape.xyxy for a in candidates if isinstance(a.shape, Box)]
-    if not boxes or not isinstance(fix.shape, Box):
-        return False
-    ious = pair_iou(np.array(boxes), np.tile(np.array(fix.shape.xyxy), (len(boxes), 1)))
-    return bool(ious.max() >= _FIXED_IOU)

@@ -57,7 +57,7 @@ def check_records(target: str, labels: LabelSet, records: Iterable[Record]) -> l
             known = found.setdefault(finding.id, finding)
             # Two facts of one kind about one object are one finding; the reader gets both sentences.
             if finding.reason not in known.reason:
-                found[finding.id] = replace(known, reason=f"{known.reason} {finding.reason}")
+                found[finding.id] = replace(known, reason=f"{known.reason.rstrip('.')}. {finding.reason}")
     return list(found.values())
 
 

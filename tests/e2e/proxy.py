@@ -29,6 +29,7 @@ class Act(Enum):
     KILL_AFTER = "let Label Studio do it, and kill the command before it hears of that"
     DROP = "close the connection without an answer"
     EXPIRE = "answer 401, as Label Studio does to an old access token"
+    INTERRUPT = "somebody presses Ctrl-C while the command waits for an answer that never comes"
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ class Proxy:
         self._counts: Counter[tuple[str, str, bytes]] = Counter()
         self.seen: list[Request] = []
         self.victim = 0
+        self.closing = threading.Event()
         handler = type("Handler", (_Handler,), {"proxy": self})
         self._server = _Server(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -119,6 +121,7 @@ class Proxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.closing.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -135,9 +138,9 @@ class Proxy:
             self.seen.append(request)
             return self._rule(request)
 
-    def kill(self) -> None:
+    def signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.victim, signal.SIGKILL)
+            os.kill(self.victim, number)
 
     def forward(
         self, method: str, path: str, headers: dict[str, str], body: bytes
@@ -162,21 +165,24 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     proxy: Proxy
 
-    def handle_any(self) -> None:
+    def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         act = self.proxy.decide(self.command, self.path, body)
         if act is Act.EXPIRE:
             self._answer(401, [("Content-Type", "application/json")], b'{"detail": "Given token not valid"}')
             return
         if act is Act.KILL_BEFORE:
-            self.proxy.kill()
-        if act in (Act.KILL_BEFORE, Act.DROP):
+            self.proxy.signal(signal.SIGKILL)
+        if act is Act.INTERRUPT:
+            self.proxy.signal(signal.SIGINT)
+            self.proxy.closing.wait()
+        if act in (Act.KILL_BEFORE, Act.DROP, Act.INTERRUPT):
             self.close_connection = True
             return
         headers = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "connection", "content-length")}
         answer = self.proxy.forward(self.command, self.path, headers, body)
         if act is Act.KILL_AFTER:
-            self.proxy.kill()
+            self.proxy.signal(signal.SIGKILL)
             self.close_connection = True
             return
         self._answer(*answer)
@@ -190,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = handle_any
+    do_POST = do_PATCH = do_PUT = do_DELETE = do_GET  # noqa: N815
 
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet."""

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 from fakes import colour_detector
+from fakes.pictures import CAT, DOG, TRUTH, draw
 from live import Studio
 from PIL import Image
 from proxy import KillEverywhere, Proxy
-from world import CAT, DOG, ERRORS, SUBMITTED, TRUTH, Command, World, draw, finish, make_world, regions
+from world import ERRORS, SUBMITTED, Command, World, finish, make_world, regions
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

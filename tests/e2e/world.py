@@ -12,24 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from fakes import colour_detector
+from fakes.pictures import CAT, DOG, ELSEWHERE, HEIGHT, LOOSE_CAT, TRUTH, WIDTH, Objects, draw
 from live import CONFIG, Project, Studio
 from PIL import Image
 
-from bridge.core.annotations import Box
 from bridge.dialects.label_studio import box_region, parse_label_config
 from bridge.store import Store
 from bridge.tools.label_studio_client import LabelStudioClient
-
-WIDTH, HEIGHT = 160, 120
-CAT, DOG = Box(10, 10, 60, 50), Box(90, 60, 150, 110)
-ELSEWHERE = Box(100, 5, 140, 35)
-LOOSE_CAT = Box(10, 10, 85, 55)
-
-Objects = Sequence[tuple[str, Box]]
-TRUTH: Objects = (("cat", CAT), ("dog", DOG))
 
 #: What was submitted for each picture, all of which show TRUTH; None: nobody has submitted anything.
 SUBMITTED: tuple[Objects | None, ...] = (
@@ -42,15 +32,6 @@ SUBMITTED: tuple[Objects | None, ...] = (
     None,
 )
 ERRORS = ["extra", "extra", "imprecise", "missing", "missing", "wrong_class"]
-
-
-def draw(objects: Objects = TRUTH, width: int = WIDTH, height: int = HEIGHT) -> npt.NDArray[np.uint8]:
-    """A light picture with a rectangle in its class's colour for each object."""
-    pixels = np.full((height, width, 3), 235, np.uint8)
-    for label, box in objects:
-        x1, y1, x2, y2 = map(int, box.xyxy)
-        pixels[y1:y2, x1:x2] = colour_detector.COLOURS[label]
-    return pixels
 
 
 def regions(objects: Objects, width: int = WIDTH, height: int = HEIGHT) -> list[dict[str, Any]]:
