@@ -61,6 +61,7 @@ def prelabel(
             cursor = pages[-1].next
             if cursor is None:
                 break
+        step("show", lambda: tool.write_predictions(source.model, []))
         items, written = sum(p.items for p in pages), sum(p.written for p in pages)
         failures = tuple(f for p in pages for f in p.failures)
         return PrelabelResult(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from bridge.core.annotations import LabelSet, Record
-from bridge.core.findings import Event, Finding, State
+from bridge.core.findings import ErrorType, Event, Finding, State
 from bridge.core.objects import build_workload
 from bridge.errors import DataError, ImageError
 from bridge.flows.durable import Durable, Step
@@ -23,6 +23,14 @@ from bridge.scorers import Scorer, explain
 from bridge.scorers.data_checks import ImageFacts, check_images, check_records
 from bridge.store import Store
 from bridge.tools import AnnotationTool, TargetInfo
+
+#: Found only by opening the image files.
+_NEED_IMAGES = (
+    ErrorType.UNREADABLE_IMAGE,
+    ErrorType.SMALL_IMAGE,
+    ErrorType.DUPLICATE_IMAGE,
+    ErrorType.SIZE_MISMATCH,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +206,8 @@ def _judge(
     _reopen_undone(store, target, findings, records, journal.now())
     put = store.put_findings(run_id, findings)
     # What was found in an item that could not be looked at now has not gone away.
-    withdrawn = 0 if failures else store.withdraw_missing(run_id)
+    looked_for = [e for e in ErrorType if options.check_images or e not in _NEED_IMAGES]
+    withdrawn = 0 if failures else store.withdraw_missing(run_id, looked_for)
     snapshot = store.seal_snapshot(run_id)
     result = ScoreResult(
         run_id=run_id,

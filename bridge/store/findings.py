@@ -75,7 +75,7 @@ def put(db: Connection, run_id: str, found: Sequence[Finding], at: str | None, b
     return PutCounts(new=batch.new, known=len(best) - batch.new, reopened=batch.reopened)
 
 
-def withdraw_missing(db: Connection, run_id: str, at: str | None, by: str) -> int:
+def withdraw_missing(db: Connection, run_id: str, errors: Collection[str] | None, at: str | None, by: str) -> int:
     run = runs.get(db, run_id)
     linked = exists().where((run_findings.c.run_id == run_id) & (run_findings.c.finding_id == findings.c.id))
     this_run = select(run_table.c.seq).where(run_table.c.id == run_id).scalar_subquery()
@@ -85,6 +85,8 @@ def withdraw_missing(db: Connection, run_id: str, at: str | None, by: str) -> in
         .where(findings.c.target == run.target, findings.c.state == State.OPEN, ~linked, run_table.c.seq < this_run)
         .order_by(findings.c.id)
     )
+    if errors is not None:
+        query = query.where(findings.c.error.in_([str(error) for error in errors]))
     missing = list(db.execute(query).scalars())
     after = transition(State.OPEN, Event.WITHDRAW)
     if missing:

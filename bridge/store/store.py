@@ -182,14 +182,18 @@ class Store:
         with self._write() as db:
             return findings.put(db, run_id, found, at, by)
 
-    def withdraw_missing(self, run_id: str, *, at: str | None = None, by: str = SELF) -> int:
+    def withdraw_missing(
+        self, run_id: str, errors: Collection[str] | None = None, *, at: str | None = None, by: str = SELF
+    ) -> int:
         """Withdraw the OPEN findings of the run's target that earlier runs found and this one did not.
+
+        ``errors`` are the types that the run has looked for; None means all.
 
         Findings that are up for review, decided or reopened stay as they are. Call it only after a run over the whole
         target. Returns how many were withdrawn.
         """
         with self._write() as db:
-            return findings.withdraw_missing(db, run_id, at, by)
+            return findings.withdraw_missing(db, run_id, errors, at, by)
 
     def findings(
         self,

@@ -127,6 +127,8 @@ class AnnotationTool(Protocol):
     def write_predictions(self, model: str, batch: Sequence[Prelabel]) -> int:
         """Store predictions beside people's work; items that hold some of ``model`` already are left alone.
 
+        A journey ends with an empty ``batch``: then the tool makes sure that annotators are shown ``model``'s.
+
         Returns the number of items written.
         """
 

@@ -101,7 +101,8 @@ class LabelStudio:
             if own and isinstance(error, ToolUnreachable):
                 # Cloud storage behind it may be what is down; where Label Studio itself is, this raises.
                 self.client.version()
-            raise _image_error(item, error.found, error.todo) from None
+            todo = "Put the file back where it was" if isinstance(error, NotFound) else error.todo
+            raise _image_error(item, error.found, todo) from None
         if reply.status == 403:
             raise _image_error(item, f"reading {public_url(reply.url)} is forbidden", "Check the storage's settings")
         return reply.body
@@ -110,7 +111,8 @@ class LabelStudio:
         """See :meth:`bridge.tools.AnnotationTool.write_predictions`.
 
         Two requests for 100 items, and once three more: they make ``model`` the version that annotators are shown.
-        An item in which the model found nothing gets an empty prediction, so that it counts as done.
+        An item in which the model found nothing gets an empty prediction, so that it counts as done. An empty batch
+        only makes sure that ``model`` is shown, which an attempt that was cut off may not have come to.
 
         Raises:
             DataError: an item has no width and height, or a label is not in the label configuration.
@@ -124,7 +126,7 @@ class LabelStudio:
             if new:
                 self.client.import_predictions(self.project_id, new)
             written += len(new)
-        if entries:
+        if entries or self._holds(model):
             self._show(model)
         return written
 
@@ -253,6 +255,14 @@ class LabelStudio:
         # The filter finds "m-10" for "m-1" too; the column lists versions joined by commas, on PostgreSQL with a space.
         listed = {int(t["id"]): str(t.get("predictions_model_versions") or "") for t in page.tasks}
         return {task for task, text in listed.items() if f",{model}," in f",{text.replace(', ', ',')},"}
+
+    def _holds(self, model: str) -> bool:
+        """Whether any task has predictions of this model, without which it cannot be shown."""
+        if self._shown_model == model:
+            return True
+        wanted = task_filter("predictions_model_versions", "contains", "List", [model])
+        page = self.client.tasks(self.project_id, wanted, limit=_BATCH)
+        return any(f",{model}," in f",{t.get('predictions_model_versions') or ''}," for t in page.tasks)
 
     def _show(self, model: str) -> None:
         """Make ``model`` what annotators see: importing alone does not."""

@@ -104,7 +104,8 @@ class TestFallsSilent:
         assert {f["state"] for f in findings if f["pushed"]} == {"verified"}
         added = Counter(r["id"] for regions in after.values() for r in regions if r["id"].startswith("lb-"))
         assert added == {f"lb-{f['id']}": 1 for f in findings if f["pushed"] and f["error"] == "missing"}
-        assert all(after[k] == half[k] for k in half if half[k] != before[k])
+        # What the first run wrote stays; another finding of the same annotation may have come on top.
+        assert all(region in after[k] for k in half for region in half[k] if region not in before[k])
 
     def test_in_json(self, world: World, proxy: Proxy) -> None:
         proxy.obey(from_on(1, Act.DROP))

@@ -136,6 +136,16 @@ class TestLaterRuns:
         assert ([f.item for f in result.failures], result.withdrawn) == (["2.png (item 2)"], 0)
         assert six.states() == ["open"] * 4
 
+    def test_what_was_not_looked_for_is_not_withdrawn(self, six: Desk) -> None:
+        """All drawn pictures are the same file, so five are duplicates; only a look at the files can clear them."""
+        assert six.score(check_images=True).findings["duplicate_image"] == 5
+        assert six.score().withdrawn == 0
+        original = six.tool.images["6"]
+        assert original is not None
+        six.tool.images["6"] = original + b"a comment behind the picture"
+        assert six.score().withdrawn == 0
+        assert six.score(check_images=True).withdrawn == 1
+
     def fixed(self, six: Desk) -> str:
         """The wrong class of item 2, accepted, fixed and verified."""
         six.score()

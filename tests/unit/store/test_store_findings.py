@@ -128,6 +128,15 @@ def test_only_open_findings_are_withdrawn(store: Store, begin: Begin, make_findi
     assert store.verify_events() == []
 
 
+def test_only_what_was_looked_for_is_withdrawn(store: Store, begin: Begin, make_finding: Make) -> None:
+    begin(store, "r1")
+    store.put_findings("r1", [make_finding(1)])
+    begin(store, "r2")
+    others = [error for error in ErrorType if error is not make_finding(1).error]
+    assert store.withdraw_missing("r2", others) == 0
+    assert store.withdraw_missing("r2", [make_finding(1).error]) == 1
+
+
 def test_withdrawing_leaves_other_targets_and_later_runs_alone(store: Store, begin: Begin, make_finding: Make) -> None:
     begin(store, "other", target="files:coco")
     store.put_findings("other", [make_finding(9, target="files:coco")])
