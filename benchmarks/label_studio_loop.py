@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,25 +95,20 @@ def run(options: argparse.Namespace, server: LabelStudioServer) -> None:
             )
         chosen = journal.store.run(scored.run_id)
         print(f"  {scored.counts}\n  findings {scored.findings}")
+        send = partial(
+            push,
+            tool,
+            chosen,
+            journal,
+            options=PushOptions(min_score=options.min_score),
+            chunk=settings.push_chunk,
+            progress=silent,
+        )
         with Clock("push", client) as clock:
-            pushed = push(
-                tool,
-                chosen,
-                journal,
-                options=PushOptions(min_score=options.min_score),
-                chunk=settings.push_chunk,
-                progress=silent,
-            )
+            pushed = send()
         print(f"  {pushed.pushed} findings pushed, {100 * clock.requests / max(pushed.pushed, 1):.1f} requests per 100")
         with Clock("push again", client):
-            again = push(
-                tool,
-                chosen,
-                journal,
-                options=PushOptions(min_score=options.min_score),
-                chunk=settings.push_chunk,
-                progress=silent,
-            )
+            again = send()
         print(f"  {again.pushed} pushed the second time")
         with Clock("report", client):
             data = report_data.collect(

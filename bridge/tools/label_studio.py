@@ -252,9 +252,7 @@ class LabelStudio:
             task_filter("predictions_model_versions", "contains", "List", [model]),
             limit=len(tasks),
         )
-        # The filter finds "m-10" for "m-1" too; the column lists versions joined by commas, on PostgreSQL with a space.
-        listed = {int(t["id"]): str(t.get("predictions_model_versions") or "") for t in page.tasks}
-        return {task for task, text in listed.items() if f",{model}," in f",{text.replace(', ', ',')},"}
+        return {int(t["id"]) for t in page.tasks if _has_version(t, model)}
 
     def _holds(self, model: str) -> bool:
         """Whether any task has predictions of this model, without which it cannot be shown."""
@@ -262,7 +260,7 @@ class LabelStudio:
             return True
         wanted = task_filter("predictions_model_versions", "contains", "List", [model])
         page = self.client.tasks(self.project_id, wanted, limit=_BATCH)
-        return any(f",{model}," in f",{t.get('predictions_model_versions') or ''}," for t in page.tasks)
+        return any(_has_version(t, model) for t in page.tasks)
 
     def _show(self, model: str) -> None:
         """Make ``model`` what annotators see: importing alone does not."""
@@ -331,6 +329,15 @@ class LabelStudio:
             project, _ = self._read_project()
             self._desk = ReviewDesk(self.client, self.project_id, project, self.size_of_item)
         return self._desk
+
+
+def _has_version(task: Row, model: str) -> bool:
+    """Whether a listed task holds predictions of exactly this model: the filter finds "m-10" for "m-1" too.
+
+    The column lists versions joined by commas, on PostgreSQL with a space.
+    """
+    listed = str(task.get("predictions_model_versions") or "")
+    return f",{model}," in f",{listed.replace(', ', ',')},"
 
 
 def _image_error(item: Item, found: str, todo: str = "") -> ImageError:
