@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +13,10 @@ import typer
 from bridge import wiring
 from bridge.console import Output
 from bridge.core.findings import REVIEWED_TYPES, ErrorType, State
+from bridge.core.fingerprints import ALIKE
 from bridge.errors import DataError, LabelbridgeError, NotFound, UsageError
 from bridge.flows import report_data
+from bridge.flows.cross_fit import CrossFitPredictions
 from bridge.flows.failures import raise_if_any
 from bridge.flows.prelabel import prelabel as run_prelabel
 from bridge.flows.push import PushOptions
@@ -23,6 +25,9 @@ from bridge.flows.report import build_report
 from bridge.flows.score import ScoreOptions
 from bridge.flows.score import score as run_score
 from bridge.flows.sync import sync as run_sync
+from bridge.flows.train import TrainOptions, TrainResult
+from bridge.flows.train import train as run_train
+from bridge.flows.training_record import copy_out
 from bridge.scorers.object_review import ObjectReview
 from bridge.settings import Settings
 from bridge.store import Run, Store, StoredFinding
@@ -98,7 +103,7 @@ def prelabel(
         output.warn(f"Model classes without a label here, dropped: {', '.join(mapping.unmatched_classes)}")
     if mapping.unmatched_labels:
         output.warn(f"Labels the model cannot suggest: {', '.join(mapping.unmatched_labels)}")
-    source = wiring.model_source(tool, predictor, mapping, settings)
+    source = wiring.model_source(tool, predictor, mapping, settings, threshold)
     with wiring.open_journal(settings) as journal, output.progress() as progress:
         result = run_prelabel(tool, source, durable=journal.durable, page_size=settings.push_chunk, progress=progress)
     output.say(
@@ -122,6 +127,9 @@ def score(
         Path | None, typer.Option(help="COCO file whose image ids the results use; matched by file name.")
     ] = None,
     model: Model = None,
+    cross_fit: Annotated[
+        bool, typer.Option("--cross-fit", help="Use the out-of-sample predictions of `labelbridge train`.")
+    ] = False,
     images: Images = None,
     keep: Annotated[float, typer.Option(min=0, max=1, help="Lowest score that becomes a finding.")] = 0.1,
     check_images: Annotated[
@@ -132,12 +140,12 @@ def score(
 ) -> None:
     """Hold what people submitted against predictions, and store the likely errors as findings.
 
-    Without --detector or --predictions, the predictions that the tool already holds are used.
+    Without --detector, --predictions or --cross-fit, the predictions that the tool already holds are used.
     """
     output, settings = Output(as_json), _settings(config)
     tool = wiring.open_target(target, settings, images)
     options = _source_options(detector, weights, classes, threshold, label_map, predictions, predictions_index, model)
-    source = wiring.prediction_source(tool, options, settings)
+    source = wiring.prediction_source(tool, replace(options, cross_fit=cross_fit), settings)
     with wiring.open_journal(settings) as journal, output.progress() as progress:
         result = run_score(
             tool,
@@ -148,6 +156,8 @@ def score(
             page_size=settings.page_size,
             progress=progress,
         )
+        if isinstance(source, CrossFitPredictions):
+            _warn_of_changes(source, journal.store, result.run_id, output)
     counts = result.counts
     output.say(
         f"Run {result.run_id}: {counts.submissions} submissions of {counts.items} items, "
@@ -167,6 +177,53 @@ def score(
     output.say("Next: " + "   ·   ".join(f"labelbridge {step} {target}" for step in steps))
     output.value(asdict(result))
     raise_if_any(result.failures, counts.items - len(result.failures), "scored")
+
+
+@app.command()
+def train(
+    target: Target,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            "--detector", help="Network to start from: embedded, a manifest .json, or a torchvision builder's name."
+        ),
+    ] = None,
+    weights: Weights = None,
+    folds: Annotated[
+        int, typer.Option(min=0, help="Models that each leave out one part; 0: one model, a fifth held out.")
+    ] = 5,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="At most so many passes (default: by the number of images).")
+    ] = None,
+    patience: Annotated[int, typer.Option(min=1, help="Stop after so many passes without a better AP.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn by chance.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to copy the model to.")] = None,
+    images: Images = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune a detector on what people submitted, and predict each image by a model that has not seen it.
+
+    Stopped at any point, the same command goes on. `labelbridge score TARGET --cross-fit` uses the predictions.
+    """
+    output, settings = Output(as_json), _settings(config)
+    if folds == 1:
+        raise UsageError("--folds 1 leaves nothing to train on", expected="0, or 2 and more")
+    tool = wiring.open_target(target, settings, images)
+    with output.progress() as progress:
+        bench = wiring.training_bench(
+            tool,
+            wiring.SourceOptions(detector=detector, weights=weights),
+            settings,
+            progress,
+            lambda line: output.err.print(line, markup=False, soft_wrap=True),
+        )
+        options = TrainOptions(folds=folds, epochs=epochs, seed=seed, patience=patience)
+        result = run_train(bench, options, settings.page_size)
+    manifest = copy_out(result.folder, out) if out else result.manifest
+    _show_training(result, manifest, output)
+    output.value({**result.record, "folder": result.folder, "manifest": manifest, "fresh": result.fresh})
+    raise_if_any(result.failures, result.record["images"], "used for training")
 
 
 @app.command()
@@ -330,15 +387,19 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on (default: setting backend_host).")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port (default: setting backend_port).")] = None,
     detector: Detector = None,
+    interactor: Annotated[
+        str | None,
+        typer.Option(help="grabcut, sam_vit_b, ... or none: what answers smart tools (default: setting interactor)."),
+    ] = None,
     weights: Weights = None,
     classes: Classes = None,
     threshold: Threshold = None,
     label_map: LabelMapOption = None,
     config: Config = None,
 ) -> None:
-    """Run the model server that Label Studio connects to (see `labelbridge connect`)."""
-    settings = _settings(config)
-    wiring.serve(settings, _source_options(detector, weights, classes, threshold, label_map), host=host, port=port)
+    """Run the model server that Label Studio (see `labelbridge connect`) and CVAT (see docs/cvat.md) talk to."""
+    options = _source_options(detector, weights, classes, threshold, label_map)
+    wiring.serve(_settings(config), options, interactor=interactor, host=host, port=port)
 
 
 @app.command()
@@ -432,6 +493,42 @@ def _source_options(
 ) -> wiring.SourceOptions:
     names = tuple(name.strip() for name in classes.split(",")) if classes else ()
     return wiring.SourceOptions(detector, weights, names, threshold, label_map, predictions, predictions_index, model)
+
+
+def _show_training(result: TrainResult, manifest: Path, output: Output) -> None:
+    record = result.record
+    if not result.fresh:
+        output.say(f"Done before, on {record['finished_at'][:16].replace('T', ' ')}: nothing has changed since.")
+    output.say(f"Trained on {record['images']} images with {record['objects']} objects; {record['groups']} groups.")
+    if record["alike"] > ALIKE:
+        output.warn(
+            f"The images are so alike that only those alike by {record['alike']:g} or more were kept in one fold: "
+            "the figures below are too good for images from elsewhere."
+        )
+    if record["left_out"]:
+        output.warn(f"{record['left_out']} objects were left out: no box, no area, or an unknown label.")
+    output.table(
+        "On images the model had not seen",
+        ("label", "objects", "AP", "AP50"),
+        [
+            *((label, f["objects"], f["ap"], f["ap50"]) for label, f in record["by_label"].items()),
+            ("all", record["objects"], record["ap"], record["ap50"]),
+        ],
+    )
+    output.say(f"Model {record['model']}, worth showing from {record['threshold']:g} on: {manifest}")
+    target = record["target"]
+    if record["options"]["folds"]:
+        output.say(f"Next: labelbridge score {target} --cross-fit")
+
+
+def _warn_of_changes(source: CrossFitPredictions, store: Store, run_id: str, output: Output) -> None:
+    changes = source.training.changes(record for chunk in store.chunks(run_id) for record in chunk)
+    if changes.new or changes.changed:
+        output.warn(
+            f"Since the training of {source.training.record['finished_at'][:10]}, {changes.new} items are new "
+            f"(predicted by its final model, which has not seen them) and {changes.changed} have other annotations. "
+            "Train again when that is much."
+        )
 
 
 def _find_run(store: Store, target: str, run_id: str | None) -> Run:

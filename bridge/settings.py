@@ -156,6 +156,56 @@ class Settings(BaseModel):
         SecretText | None,
         Field(default=None, description="Password that callers of the model server must give; needs backend_user."),
     ]
+    backend_token: Annotated[
+        SecretText | None,
+        Field(
+            default=None,
+            description="Secret that callers of the model server may show as a bearer token instead of user and password.",
+        ),
+    ]
+    models: Annotated[
+        Path | None,
+        BeforeValidator(_expanded),
+        Field(default=None, description="YAML file that lists what the model server serves (docs/models.md)."),
+    ]
+    interactor: Annotated[
+        str,
+        BeforeValidator(_some_text),
+        Field(default="grabcut", description="Model that answers smart points and rectangles; none for no such model."),
+    ]
+    nuclio_host: Annotated[
+        str | None,
+        BeforeValidator(_some_text),
+        Field(default=None, description="Address on which CVAT is answered (default: backend_host)."),
+    ]
+    nuclio_port: Annotated[
+        int | None,
+        Field(
+            default=None,
+            ge=0,
+            le=65535,
+            description="Port on which CVAT is answered, and nothing else; unset: CVAT uses backend_port.",
+        ),
+    ]
+    nuclio_direct_port: Annotated[
+        int | None,
+        Field(default=None, ge=1, le=65535, description="First port of CVAT's direct mode: one for each model."),
+    ]
+    nuclio_upstream: Annotated[
+        str | None,
+        BeforeValidator(_web_address),
+        Field(default=None, description="Address of a real Nuclio dashboard whose functions CVAT shall see too."),
+    ]
+    embedding_cache_bytes: Annotated[
+        int,
+        Field(default=512 * 2**20, ge=1, description="Bytes of images as interactive models keep them (SAM: 4 MiB each)."),
+    ]
+    model_bytes: Annotated[
+        int,
+        Field(
+            default=8 * 2**30, ge=1, description="Bytes of weights in memory; beyond it, models used long ago are unloaded."
+        ),
+    ]
     private_networks: Annotated[
         bool,
         Field(

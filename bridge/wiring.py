@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
 from bridge.core.label_map import LabelMap, match_labels
 from bridge.core.predictor import Predictor
+from bridge.core.training import Trainer
 from bridge.dialects.label_map_file import read_label_map
 from bridge.errors import ConfigError, PluginError, UsageError
+from bridge.flows.cross_fit import CrossFitPredictions
 from bridge.flows.durable import Durable
+from bridge.flows.progress import Progress
 from bridge.flows.score import Journal
 from bridge.flows.sources import FilePredictions, ImageReader, ModelPredictions, PredictionSource, StoredPredictions
+from bridge.flows.train import Bench
+from bridge.flows.training_record import MANIFEST, latest
 from bridge.formats.coco import CocoDataset, load_results
 from bridge.settings import Settings
 from bridge.store import Store
@@ -115,7 +121,7 @@ def open_target(target: str, settings: Settings, images: Path | None = None) -> 
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """Where predictions come from; at most one of ``detector`` and ``predictions`` is set."""
+    """Where predictions come from; at most one of ``detector``, ``predictions`` and ``cross_fit`` is set."""
 
     detector: str | None = None
     weights: Path | None = None
@@ -125,6 +131,7 @@ class SourceOptions:
     predictions: Path | None = None
     predictions_index: Path | None = None
     model: str | None = None
+    cross_fit: bool = False
 
 
 FAINTEST = 0.05
@@ -158,22 +165,63 @@ def map_labels(tool: AnnotationTool, predictor: Predictor, label_map: str | None
     return match_labels(predictor.classes, tool.describe().labels.names, read_label_map(label_map))
 
 
-def model_source(tool: AnnotationTool, predictor: Predictor, mapping: LabelMap, settings: Settings) -> ModelPredictions:
-    """A model over the tool's images."""
+def model_source(
+    tool: AnnotationTool, predictor: Predictor, mapping: LabelMap, settings: Settings, threshold: float | None = None
+) -> ModelPredictions:
+    """A model over the tool's images; ``threshold`` is what it was loaded with, None where it is the model's own."""
     label_of = {c: t for c, t in zip(mapping.classes, mapping.targets, strict=True) if t is not None}
-    return ModelPredictions(ImageReader(tool, settings.max_image_pixels), predictor, label_of, settings.predict_batch)
+    reader = ImageReader(tool, settings.max_image_pixels)
+    return ModelPredictions(reader, predictor, label_of, settings.predict_batch, threshold)
 
 
 def prediction_source(tool: AnnotationTool, options: SourceOptions, settings: Settings) -> PredictionSource:
     """The source that the options name; without any, what the tool already holds."""
-    if options.predictions and options.detector:
-        raise UsageError("--predictions and --detector are both given", expected="one source of predictions")
+    chosen = {"--predictions": options.predictions, "--detector": options.detector, "--cross-fit": options.cross_fit}
+    given = [name for name, value in chosen.items() if value]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} are both given", expected="one source of predictions")
     if options.predictions:
         return _file_source(tool, options)
+    if options.cross_fit:
+        return _cross_fit_source(tool, options, settings)
     if options.detector:
-        predictor = load_model(options, settings.device, FAINTEST)
-        return model_source(tool, predictor, map_labels(tool, predictor, options.label_map), settings)
+        threshold = FAINTEST if options.threshold is None else options.threshold
+        predictor = load_model(options, settings.device, threshold)
+        return model_source(tool, predictor, map_labels(tool, predictor, options.label_map), settings, threshold)
     return StoredPredictions(options.model)
+
+
+def _cross_fit_source(tool: AnnotationTool, options: SourceOptions, settings: Settings) -> CrossFitPredictions:
+    training = latest(training_folder(settings), tool.target)
+    threshold = FAINTEST if options.threshold is None else options.threshold
+    final = load_model(SourceOptions(detector=str(training.folder / MANIFEST)), settings.device, threshold)
+    mapping = map_labels(tool, final, options.label_map)
+    return CrossFitPredictions(training, threshold, model_source(tool, final, mapping, settings, threshold))
+
+
+def training_folder(settings: Settings) -> Path:
+    """Where trainings are kept."""
+    return settings.home / "training"
+
+
+def training_bench(
+    tool: AnnotationTool, options: SourceOptions, settings: Settings, progress: Progress, tell: Callable[[str], None]
+) -> Bench:
+    """What a training works with: ``options`` name the network to start from, the embedded one by default.
+
+    Raises:
+        PluginError: no installed package offers a trainer.
+    """
+    make = plugin("trainer")
+
+    def trainer(labels: Sequence[str]) -> Trainer:
+        made: Trainer = make(
+            options.detector or "embedded", labels=labels, weights=options.weights, device=settings.device
+        )
+        return made
+
+    reader = ImageReader(tool, settings.max_image_pixels)
+    return Bench(tool, reader, trainer, training_folder(settings), utc_now, progress, tell)
 
 
 def _file_source(tool: AnnotationTool, options: SourceOptions) -> FilePredictions:
@@ -189,22 +237,26 @@ def _file_source(tool: AnnotationTool, options: SourceOptions) -> FilePrediction
         index = Path(rest)
     model = options.model or options.predictions.stem
     dataset = CocoDataset.open(index, None)
-    return FilePredictions(model, load_results(options.predictions, dataset, model))
+    by_name = load_results(options.predictions, dataset, model)
+    return FilePredictions(model, by_name, sha256(options.predictions.read_bytes()).hexdigest())
 
 
-def serve(settings: Settings, options: SourceOptions, *, host: str | None, port: int | None) -> None:
+def serve(
+    settings: Settings, options: SourceOptions, *, interactor: str | None, host: str | None, port: int | None
+) -> None:
     """Run the model server until it is told to stop.
 
     Raises:
         ConfigError: the port is taken, or a setting does not fit.
         ModelError: the model cannot be loaded.
     """
-    key = settings.label_studio_api_key
-    password = settings.backend_password
+    key, password, token = settings.label_studio_api_key, settings.backend_password, settings.backend_token
     plugin("server")(
         host=host or settings.backend_host,
         port=settings.backend_port if port is None else port,
-        detector=options.detector or "embedded",
+        detector=options.detector,
+        interactor=interactor or settings.interactor,
+        models=settings.models,
         weights=options.weights,
         classes=options.classes or None,
         threshold=options.threshold,
@@ -219,6 +271,13 @@ def serve(settings: Settings, options: SourceOptions, *, host: str | None, port:
         max_image_bytes=settings.max_image_bytes,
         max_image_pixels=settings.max_image_pixels,
         max_batch=settings.predict_batch,
+        token=token.get_secret_value() if token else None,
+        embedding_cache_bytes=settings.embedding_cache_bytes,
+        max_model_bytes=settings.model_bytes,
+        nuclio_host=settings.nuclio_host,
+        nuclio_port=settings.nuclio_port,
+        nuclio_direct_port=settings.nuclio_direct_port,
+        nuclio_upstream=settings.nuclio_upstream,
     )
 
 

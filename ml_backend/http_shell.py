@@ -1,4 +1,4 @@
-"""What every request passes through: an id, basic authentication, counting, one log line, and errors as JSON."""
+"""What every request passes through: an id, authentication, counting, one log line, and errors as JSON."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ import hmac
 import json
 import re
 import time
-import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import orjson
 import structlog
+from prometheus_client import Counter, Histogram
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.errors import DataError, LabelbridgeError, ModelError
-from ml_backend.logs import Log
+from ml_backend.fresh_ids import fresh_ids
+from ml_backend.logs import AccessLog, Log
 from ml_backend.metrics import Metrics
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -39,9 +41,8 @@ class HttpProblem(Exception):
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """``value`` as JSON; numbers that JSON does not know are a bug here and raise ValueError."""
-    body = json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
-    return Response(body, status, headers=dict(headers or {}), media_type="application/json")
+    """``value`` as JSON. Numbers that JSON does not know become ``null``: callers see to it that there are none."""
+    return Response(orjson.dumps(value), status, headers=dict(headers or {}), media_type="application/json")
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -51,14 +52,17 @@ async def read_body(request: Request, limit: int) -> bytes:
         HttpProblem: 413, it is larger than ``limit`` bytes.
     """
     announced = request.headers.get("content-length", "")
-    body = bytearray()
     if not announced.isdecimal() or int(announced[:18]) <= limit:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                break
-        else:
-            return bytes(body)
+        chunks, length = [], 0
+        while length <= limit:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            chunk = message.get("body", b"")
+            chunks.append(chunk)
+            length += len(chunk)
+            if not message.get("more_body", False) and length <= limit:
+                return chunk if len(chunks) == 1 else b"".join(chunks)
     raise HttpProblem(
         413,
         DataError(
@@ -84,7 +88,7 @@ async def read_object(request: Request, limit: int) -> dict[str, Any]:
         )
     body = await read_body(request, limit)
     try:
-        value = json.loads(body) if body else None
+        value = _parsed(body) if body else None
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise HttpProblem(
@@ -97,13 +101,21 @@ async def read_object(request: Request, limit: int) -> dict[str, Any]:
     return value
 
 
+def _parsed(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        # Python's own parser takes what its dumps writes: NaN, and whole numbers of any length.
+        return json.loads(body)
+
+
 class Shell:
     """The outermost layer of the server's own code (ASGI).
 
     Args:
         routes: paths that are counted by name; all others are counted together.
         open_paths: paths that need no password.
-        credentials: user and password; None leaves everything open.
+        keys: who shows one of them may enter; None leaves everything open.
     """
 
     def __init__(
@@ -112,25 +124,29 @@ class Shell:
         *,
         metrics: Metrics,
         log: Log,
+        access: AccessLog,
         routes: frozenset[str],
         open_paths: frozenset[str],
-        credentials: tuple[str, str] | None,
+        keys: Keys | None,
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._log = log
         self._routes = routes
         self._open_paths = open_paths
-        self._expected = ":".join(credentials).encode() if credentials else None
+        self._keys = keys
+        self._access = access
+        self._new_id = fresh_ids()
+        self._counters: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
-        given = headers.get("x-request-id", "")
-        request_id = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+        given, authorization = _of_interest(scope["headers"])
+        request_id = given if given and _SAFE_ID.fullmatch(given) else self._new_id()
+        stamp = (b"x-request-id", request_id.encode())
         path = scope["path"]
         status = 0
 
@@ -138,50 +154,85 @@ class Shell:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                message["headers"] = [*message.get("headers", ()), stamp]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                if path in self._open_paths or self._may_enter(headers.get("authorization", "")):
-                    await self._app(scope, receive, note)
-                else:
-                    await _unauthorized().response()(scope, receive, note)
-            except ClientDisconnect:
-                status = status or 499
-            except Exception as error:
-                self._log.error("unexpected_error", path=path, exc_info=error)
-                if not status:
-                    await _internal().response()(scope, receive, note)
-            finally:
-                self._count(scope["method"], path, status, time.perf_counter() - began)
+        # Not unbound at the end: each request is answered in a task, and so in a context, of its own.
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            if self._keys is None or path in self._open_paths or self._keys.fit(authorization):
+                await self._app(scope, receive, note)
+            else:
+                await _unauthorized().response()(scope, receive, note)
+        except ClientDisconnect:
+            status = status or 499
+        except Exception as error:
+            self._log.error("unexpected_error", path=path, exc_info=error)
+            if not status:
+                await _internal().response()(scope, receive, note)
+        finally:
+            seconds = time.perf_counter() - began
+            self._count(path, status, seconds)
+            if status >= 400 or scope["method"] != "GET":
+                self._access.note(request_id, scope["method"], path[:200], status, seconds)
 
-    def _may_enter(self, header: str) -> bool:
-        if self._expected is None:
-            return True
-        kind, _, encoded = header.partition(" ")
-        if kind.lower() != "basic":
+    def _count(self, path: str, status: int, seconds: float) -> None:
+        counters = self._counters.get((path, status))
+        if counters is None:
+            route = path if path in self._routes else _UNNAMED_ROUTE
+            counters = (
+                self._metrics.requests.labels(route, str(status)),
+                self._metrics.request_seconds.labels(route),
+            )
+            if route != _UNNAMED_ROUTE:
+                self._counters[path, status] = counters
+        counters[0].inc()
+        counters[1].observe(seconds)
+
+
+class Keys:
+    """What callers may show to be let in: user and password by HTTP basic authentication, or a bearer token."""
+
+    def __init__(self, user: str | None, password: str | None, token: str | None) -> None:
+        self._basic = f"{user}:{password}".encode() if user and password else None
+        self._token = token.encode() if token else None
+
+    @property
+    def any(self) -> bool:
+        """Whether there is one at all."""
+        return self._basic is not None or self._token is not None
+
+    def fit(self, header: str) -> bool:
+        """Whether an ``Authorization`` header shows one of them. Takes the same time for every wrong one."""
+        kind, _, shown = header.partition(" ")
+        if kind.lower() == "bearer" and self._token is not None:
+            return hmac.compare_digest(shown.strip().encode("utf-8", "surrogatepass"), self._token)
+        if kind.lower() != "basic" or self._basic is None:
             return False
         try:
-            given = base64.b64decode(encoded.strip(), validate=True)
+            given = base64.b64decode(shown.strip(), validate=True)
         except (binascii.Error, ValueError):
             return False
-        return hmac.compare_digest(given, self._expected)
+        return hmac.compare_digest(given, self._basic)
 
-    def _count(self, method: str, path: str, status: int, seconds: float) -> None:
-        route = path if path in self._routes else _UNNAMED_ROUTE
-        self._metrics.requests.labels(route, str(status)).inc()
-        self._metrics.request_seconds.labels(route).observe(seconds)
-        line = self._log.debug if method == "GET" and status < 400 else self._log.info
-        line("request", method=method, path=path[:200], status=status, ms=round(seconds * 1000, 1))
+
+def _of_interest(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
+    """The request id that the caller gave, and the ``Authorization`` header."""
+    given = authorization = ""
+    for name, value in headers:
+        if name == b"x-request-id":
+            given = value.decode("latin-1")
+        elif name == b"authorization":
+            authorization = value.decode("latin-1")
+    return given, authorization
 
 
 def _unauthorized() -> HttpProblem:
     return HttpProblem(
         401,
         DataError(
-            "the user name or password is missing or wrong",
-            expected="HTTP basic authentication",
+            "the user name and password, or the token, is missing or wrong",
+            expected="HTTP basic authentication, or a bearer token",
             todo="Give Label Studio the user and password of the model server: Settings > Model > Basic auth",
         ),
         {"WWW-Authenticate": 'Basic realm="labelbridge"'},

@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 import urllib.parse
-from typing import Any
+from typing import Any, NamedTuple
 
 from bridge.dialects.label_studio_auth import REFRESH_PATH, LabelStudioAuth
 from bridge.errors import AuthError, ImageError, LabelbridgeError
@@ -15,9 +15,29 @@ from ml_backend.server_settings import ANY_PUBLIC, ServerSettings
 
 #: Shorter texts are taken for paths: no image file is smaller.
 _SHORTEST_BASE64 = 64
+#: Longer references are not remembered; no URL in use is longer.
+_LONGEST_KEY = 2048
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 #: Stands for Label Studio where its address is not set; nothing is ever sent there.
 _NOWHERE = "http://label-studio.invalid"
+
+
+class ImageRef(NamedTuple):
+    """How a caller names an image. A tuple, because every cached answer is found by hashing one.
+
+    Attributes:
+        text: a path on Label Studio, a URL, a ``data:`` URI or base64.
+        task: the id of Label Studio's task that names it, where there is one: Label Studio gives out images in cloud
+            storage by task only.
+    """
+
+    text: str
+    task: str = ""
+
+    @property
+    def inline(self) -> bool:
+        """Whether the text may be the image itself: such texts are long, and no key to remember things by."""
+        return len(self.text) > _LONGEST_KEY or self.text[:5].lower() == "data:"
 
 
 class ImageSource:
@@ -60,14 +80,14 @@ class ImageSource:
         self._client.close()
         self._anonymous.close()
 
-    def read(self, reference: str) -> bytes:
+    def read(self, reference: ImageRef) -> bytes:
         """The image file's bytes.
 
         Raises:
             ImageError: the reference is of no kind that can be read, or not allowed, or larger than the limit.
             ToolError: the server that has it did not give it.
         """
-        text = reference.strip()
+        text = reference.text.strip()
         if text[:5].lower() == "data:":
             return self._limited(_from_data_uri(text))
         if _looks_like_base64(text):

@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.errors import LabelbridgeError, ModelError, PluginError
-from ml_backend.models import Detections, Predictor
+from ml_backend.models import Detections, Interactor, Predictor
 
 Image = npt.NDArray[np.uint8]
 
 
 class State(StrEnum):
+    IDLE = "idle"
     LOADING = "loading"
     READY = "ready"
     FAILED = "failed"
@@ -37,7 +38,7 @@ class ModelSource:
     """
 
     name: str
-    load: Callable[[], Predictor]
+    load: Callable[[], Predictor | Interactor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class InferenceThread:
         self._lock = threading.Lock()
         self._predictor: Predictor | None = None
         self._thread = threading.Thread(target=self._main, name="inference", daemon=True)
+        self._running = False
         self.state = State.LOADING
         self.error: LabelbridgeError | None = None
 
@@ -93,7 +95,12 @@ class InferenceThread:
         return self._queue.qsize()
 
     @property
-    def predictor(self) -> Predictor | None:
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing runs."""
+        return self._queue.empty() and not self._running
+
+    @property
+    def model(self) -> Predictor | None:
         """The model once it is loaded."""
         return self._predictor
 
@@ -122,7 +129,7 @@ class InferenceThread:
 
     def _main(self) -> None:
         try:
-            predictor = self._source.load()
+            predictor: Any = self._source.load()
             if predictor.name != self._source.name:
                 raise PluginError(f"the model calls itself {predictor.name!r}", expected=repr(self._source.name))
             # The first call is slow (kernels are chosen, memory is taken): nobody should wait for it.
@@ -131,12 +138,14 @@ class InferenceThread:
             self._end(State.FAILED, error)
             return
         except Exception as error:
-            self._end(State.FAILED, _as_model_error(error, "loaded"))
+            self._end(State.FAILED, as_model_error(error, "loaded"))
             return
         self._predictor = predictor
         self._enter(State.READY, None)
         while batch := self._next_batch():
+            self._running = True
             self._run(predictor, batch)
+            self._running = False
 
     def _next_batch(self) -> list[_Job]:
         """Images that wait, at least one; empty when the end was asked for."""
@@ -219,14 +228,15 @@ def _predict(predictor: Predictor, images: list[Image]) -> list[Detections]:
 
 
 def _fail(job: _Job, error: Exception) -> None:
-    shown = error if isinstance(error, LabelbridgeError) else _as_model_error(error, "run")
+    shown = error if isinstance(error, LabelbridgeError) else as_model_error(error, "run")
     try:
         job.answer.set_exception(shown)
     except InvalidStateError:  # pragma: no cover - an answer is given once
         return
 
 
-def _as_model_error(error: Exception, what: str) -> LabelbridgeError:
+def as_model_error(error: Exception, what: str) -> LabelbridgeError:
+    """What a model raised, in one line."""
     text: Any = str(error).strip().splitlines()
     reason = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
     return ModelError(f"the model could not be {what}: {reason}", todo="Look at the server's log")

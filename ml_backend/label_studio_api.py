@@ -14,24 +14,27 @@ What Label Studio 1.23.2 expects, and what happens otherwise:
 
 from __future__ import annotations
 
-import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.core.annotations import Box
-from bridge.dialects.label_studio import LabelConfig, Region, box_entries, prediction_entry
-from bridge.errors import DataError, LabelbridgeError
+from bridge.dialects.label_studio import LabelConfig, Region, prediction_entry
+from bridge.errors import DataError, LabelbridgeError, ModelError, PluginError
+from ml_backend.endpoints import Endpoint, Handler
+from ml_backend.entry import ModelEntry
 from ml_backend.http_shell import HttpProblem, json_response, read_object
+from ml_backend.image_source import ImageRef
+from ml_backend.json_api import as_problem
+from ml_backend.label_studio_answers import segment_regions
 from ml_backend.logs import Log
 from ml_backend.metrics import Metrics
+from ml_backend.models import Prompt
 from ml_backend.projects import Projects
-from ml_backend.prompts import Candidate, answer_prompt, read_prompt
-from ml_backend.runtime import Late, Outcome, Overloaded, Runtime, Seen
+from ml_backend.prompts import Asked, prompt_size, read_prompt
+from ml_backend.runtime import Gone, Late, Overloaded, Runtime, Seen
 
 #: The class is part of the protocol: Label Studio's own servers answer with its name.
 HEALTH = {"model_class": "LabelStudioMLBase", "status": "UP"}
@@ -66,18 +69,13 @@ class _Question:
     context: Any
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """A project's configuration, and for each class of the model the label it has there (None: none)."""
-
-    config: LabelConfig
-    targets: tuple[str | None, ...]
-
-
 class LabelStudioDialect:
     """The routes that Label Studio calls.
 
     Args:
+        detector: predicts whole tasks; None predicts nothing.
+        interactor: answers smart tools; where it is None, the detector does as well as it can.
+        prefix: of all paths, as in ``/models/sam``: Label Studio takes an address with a path for a model server.
         max_body_bytes: larger requests are refused.
         new_id: a fresh region id at each call.
     """
@@ -85,58 +83,63 @@ class LabelStudioDialect:
     def __init__(
         self,
         runtime: Runtime,
-        projects: Projects,
+        *,
+        detector: ModelEntry | None,
+        interactor: ModelEntry | None,
         metrics: Metrics,
         log: Log,
-        *,
         max_body_bytes: int,
         new_id: Callable[[], str],
+        prefix: str = "",
     ) -> None:
+        first = detector or interactor
+        assert first is not None
         self._runtime = runtime
-        self._projects = projects
+        self._detector = detector
+        self._interactor = interactor
+        self._name = first.card.name
+        self._projects = Projects(first, log)
         self._metrics = metrics
         self._log = log
         self._max_body_bytes = max_body_bytes
         self._new_id = new_id
+        self._prefix = prefix
 
-    def router(self) -> APIRouter:
+    def endpoints(self) -> list[Endpoint]:
         """The routes, with their bodies described for ``/openapi.json``."""
-        router = APIRouter(default_response_class=Response)
-        add = router.add_api_route
-        add("/", self.health, methods=["GET"], summary="Is the server up", name="root")
-        add("/health", self.health, methods=["GET"], summary="Is the server up; says nothing about the model")
-        add("/versions", self.versions, methods=["GET"], summary="Model versions that can be asked for")
-        add("/setup", self.setup, methods=["POST"], summary="Announce a project", openapi_extra=_body(_SETUP))
-        add("/predict", self.predict, methods=["POST"], summary="Predict tasks", openapi_extra=_body(_PREDICT))
-        add(
-            "/webhook",
-            self.webhook,
-            methods=["POST"],
-            status_code=201,
-            summary="Take note of an event; always 201",
-            openapi_extra=_body(_WEBHOOK),
-        )
-        return router
 
-    async def health(self) -> Response:
+        def at(method: str, path: str, handler: Handler, summary: str, **more: Any) -> Endpoint:
+            return Endpoint(method, self._prefix + path, handler, summary, **more)
+
+        return [
+            at("POST", "/predict", self.predict, "Predict tasks", body=_PREDICT),
+            at("POST", "/setup", self.setup, "Announce a project", body=_SETUP),
+            at("GET", "/health", self.health, "Is the server up; says nothing about the model"),
+            at("GET", "/", self.health, "Is the server up"),
+            at("GET", "/versions", self.versions, "Model versions that can be asked for"),
+            at("POST", "/webhook", self.webhook, "Take note of an event; always 201", body=_WEBHOOK, status=201),
+        ]
+
+    async def health(self, _request: Request) -> Response:
         return json_response(HEALTH)
 
-    async def versions(self) -> Response:
-        return json_response({"versions": [self._runtime.name]})
+    async def versions(self, _request: Request) -> Response:
+        return json_response({"versions": [self._name]})
 
     async def setup(self, request: Request) -> Response:
         body = await read_object(request, self._max_body_bytes)
         self._projects.remember(_project(body), body.get("schema"), body.get("extra_params"))
-        return json_response({"model_version": self._runtime.name})
+        return json_response({"model_version": self._name})
 
     async def predict(self, request: Request) -> Response:
         question = self._question(await read_object(request, self._max_body_bytes))
         try:
-            results = await self._answers(question, request.is_disconnected)
-        except Overloaded as error:
-            raise HttpProblem(503, error, {"Retry-After": str(error.retry_after)}) from None
+            if question.context is None:
+                results = await self._predictions(question, request.is_disconnected)
+            else:
+                results = await self._suggestions(question, request.is_disconnected)
         except LabelbridgeError as error:
-            raise HttpProblem(503, error) from None
+            raise as_problem(error) from None
         return json_response({"results": results})
 
     async def webhook(self, request: Request) -> Response:
@@ -173,72 +176,107 @@ class LabelStudioDialect:
             context=context if isinstance(context, dict) and context.get("result") else None,
         )
 
-    async def _answers(self, question: _Question, gone: Callable[[], Awaitable[bool]]) -> list[Any]:
+    async def _predictions(self, question: _Question, gone: Gone) -> list[Any]:
         """One prediction per task, in order; an empty list for a task that was not reached in time."""
-        if not question.tasks:
-            return []
-        if not question.label_config:
-            self._log.warning("label_config_missing", project=question.project)
-            return [self._nothing() for _ in question.tasks]
-        config = self._projects.config(question.label_config)
-        if config is None:
+        config = self._config(question)
+        if config is None or self._detector is None:
             return [self._nothing() for _ in question.tasks]
         references = [_reference(task, config.image_key) for task in question.tasks]
-        seen = iter(await self._runtime.look([r for r in references if isinstance(r, str)], gone))
-        outcomes = [next(seen) if isinstance(r, str) else r for r in references]
-        predictor = self._runtime.predictor
-        targets = self._projects.targets(question.label_config, config, predictor.classes) if predictor else ()
-        return [
-            self._answer(task, outcome, _Reading(config, targets), question)
-            for task, outcome in zip(question.tasks, outcomes, strict=True)
-        ]
-
-    def _answer(self, task: Any, outcome: Outcome, reading: _Reading, question: _Question) -> Any:
-        if isinstance(outcome, Late):
-            return []
-        if not isinstance(outcome, Seen):
-            task_id = task.get("id") if isinstance(task, dict) else None
-            self._log.warning("task_failed", task=task_id, project=question.project, **outcome.as_dict())
-            return self._nothing()
+        wanted = [r for r in references if isinstance(r, ImageRef)]
+        if len(wanted) == 1 and self._interactor and any(control.smart for control in config.image_controls):
+            # Somebody has opened this task, and may be about to point at something in it.
+            self._runtime.prefetch(self._interactor.id, wanted[0])
+        seen = iter(await self._runtime.look(self._detector.id, wanted, gone) if wanted else ())
+        answers = self._projects.answers(question.label_config, config)
         threshold = self._projects.threshold(question.project)
-        candidates = [c for c in _candidates(outcome, reading) if c.confidence >= threshold]
-        if question.context is None:
-            shown = [c for c in candidates if c.label is not None]
-        else:
-            prompt = read_prompt(question.context, outcome.width, outcome.height)
-            shown = answer_prompt(prompt, candidates) if prompt else []
-        return prediction_entry(self._regions(shown, outcome, reading), self._runtime.name)
+        results: list[Any] = []
+        for task, reference in zip(question.tasks, references, strict=True):
+            outcome = next(seen) if isinstance(reference, ImageRef) else reference
+            if isinstance(outcome, Seen):
+                size = (outcome.width, outcome.height)
+                regions = answers.of(outcome.detections, *size, threshold, self._new_id)
+                results.append(prediction_entry(regions, self._name))
+            else:
+                results.append(self._failed(task, outcome, question))
+        return results
 
-    def _regions(self, shown: Sequence[Candidate], seen: Seen, reading: _Reading) -> list[Region]:
-        regions: list[Region] = []
-        for candidate in shown:
-            if candidate.label is None:
+    async def _suggestions(self, question: _Question, gone: Gone) -> list[Any]:
+        """What the annotator's prompt points at, in each of the tasks: there is one."""
+        config = self._config(question)
+        size = prompt_size(question.context) or (100, 100)
+        asked = read_prompt(question.context, config, *size) if config else None
+        if config is None or asked is None:
+            return [self._nothing() for _ in question.tasks]
+        results: list[Any] = []
+        for task in question.tasks:
+            reference = _reference(task, config.image_key)
+            if not isinstance(reference, ImageRef):
+                results.append(self._failed(task, reference, question))
                 continue
-            box = Box(*candidate.xyxy)
             try:
-                regions += box_entries(
-                    reading.config, self._new_id(), candidate.label, box, seen.width, seen.height, candidate.confidence
-                )
-            except DataError as error:
-                # Only a prompt can carry a label that no box may have: a smart point of a label without rectangles.
-                self._log.warning("label_without_box", **error.as_dict())
-        return regions
+                regions = await self._suggestion(question, config, asked, reference, gone)
+            except (Overloaded, Late, ModelError, PluginError):
+                raise
+            except LabelbridgeError as error:
+                results.append(self._failed(task, error, question))
+            else:
+                name = self._interactor.card.name if self._interactor else self._name
+                results.append(prediction_entry(regions, name))
+        return results
+
+    async def _suggestion(
+        self, question: _Question, config: LabelConfig, asked: Asked, reference: ImageRef, gone: Gone
+    ) -> list[Region]:
+        """A mask where the project takes masks; a box of the detector where it takes boxes only, and where that finds
+        none, the box of the mask."""
+        wants_mask = asked.kind in ("brush", "polygon")
+        if self._detector and not (wants_mask and self._interactor):
+            regions = await self._detected(question, config, self._detector, reference, gone)
+            if regions or not self._interactor:
+                return regions
+        if asked.problem is not None:
+            self._log.warning("no_place_for_the_answer", project=question.project, **asked.problem.as_dict())
+        if self._interactor is None or asked.place is None:
+            return []
+
+        def prompts(width: int, height: int) -> list[Prompt]:
+            exact = read_prompt(question.context, config, width, height)
+            return [exact.prompt] if exact else []
+
+        found = await self._runtime.segment(self._interactor.id, reference, prompts, gone)
+        segment = found.segments[0] if found.segments else None
+        return segment_regions(asked, segment, found.width, found.height, self._new_id)
+
+    async def _detected(
+        self, question: _Question, config: LabelConfig, detector: ModelEntry, reference: ImageRef, gone: Gone
+    ) -> list[Region]:
+        (outcome,) = await self._runtime.look(detector.id, [reference], gone)
+        if not isinstance(outcome, Seen):
+            raise outcome
+        width, height = outcome.width, outcome.height
+        asked = read_prompt(question.context, config, width, height)
+        if asked is None:
+            return []
+        threshold = self._projects.threshold(question.project)
+        answers = self._projects.answers(question.label_config, config)
+        return answers.prompted(asked, outcome.detections, width, height, threshold, self._new_id)
+
+    def _config(self, question: _Question) -> LabelConfig | None:
+        if not question.label_config:
+            if question.tasks:
+                self._log.warning("label_config_missing", project=question.project)
+            return None
+        return self._projects.config(question.label_config)
+
+    def _failed(self, task: Any, error: LabelbridgeError, question: _Question) -> Any:
+        if isinstance(error, Late):
+            return []
+        task_id = task.get("id") if isinstance(task, dict) else None
+        self._log.warning("task_failed", task=task_id, project=question.project, **error.as_dict())
+        return self._nothing()
 
     def _nothing(self) -> dict[str, Any]:
-        return prediction_entry([], self._runtime.name)
-
-
-def _candidates(seen: Seen, reading: _Reading) -> list[Candidate]:
-    """The detections as plain numbers; what is not finite, without area or of no class is passed over."""
-    found = seen.detections
-    candidates = []
-    for (x1, y1, x2, y2), index, confidence in zip(
-        found.xyxy.tolist(), found.label.tolist(), found.confidence.tolist(), strict=True
-    ):
-        usable = all(map(math.isfinite, (x1, y1, x2, y2, confidence))) and x2 > x1 and y2 > y1
-        if usable and 0 <= index < len(reading.targets):
-            candidates.append(Candidate(reading.targets[index], (x1, y1, x2, y2), min(max(confidence, 0.0), 1.0)))
-    return candidates
+        return prediction_entry([], self._name)
 
 
 def _project(body: dict[str, Any]) -> str:
@@ -246,20 +284,16 @@ def _project(body: dict[str, Any]) -> str:
     return str(body.get("project", ""))[:200]
 
 
-def _reference(task: Any, key: str) -> str | DataError:
+def _reference(task: Any, key: str) -> ImageRef | DataError:
     data = task.get("data") if isinstance(task, dict) else None
     value = data.get(key) if isinstance(data, dict) else None
     if isinstance(value, str) and value.strip():
-        return value
+        return ImageRef(value, str(task.get("id", ""))[:40])
     return DataError(
         f"the task's data has no image under {key!r}: found {type(value).__name__}",
         expected="a path, URL, data: URI or base64 text",
         todo="Correct the task's data, or the Image tag of the label configuration",
     )
-
-
-def _body(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 _ANYTHING: dict[str, Any] = {}

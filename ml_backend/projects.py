@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from bridge.core.label_map import match_labels
 from bridge.dialects.label_studio import LabelConfig, parse_label_config
-from bridge.errors import DataError, LabelbridgeError
+from bridge.errors import LabelbridgeError
+from ml_backend.entry import ModelEntry
+from ml_backend.label_studio_answers import Answers, suggestable
 from ml_backend.logs import Log
 from ml_backend.lru import Lru
+from ml_backend.models import Kind
 
 _CONFIGS = 128
 _PROJECTS = 1024
@@ -26,17 +29,15 @@ class Projects:
     Problems with a configuration are logged, once for each text that is remembered, and never raised.
 
     Args:
-        label_map: model class -> project label. One server serves many projects: entries whose label a project does not
-            have do not count there.
-        threshold: for projects that say nothing.
+        entry: the model whose classes are matched with the labels of projects. One model serves many projects: entries
+            of its label map whose label a project does not have do not count there.
     """
 
-    def __init__(self, label_map: Mapping[str, str], threshold: float, log: Log) -> None:
-        self._label_map = label_map
-        self._threshold = threshold
+    def __init__(self, entry: ModelEntry, log: Log) -> None:
+        self._entry = entry
         self._log = log
         self._configs: Lru[str, LabelConfig | _Unusable] = Lru(_CONFIGS)
-        self._targets: Lru[str, tuple[str | None, ...]] = Lru(_CONFIGS)
+        self._answers: Lru[str, Answers] = Lru(_CONFIGS)
         self._thresholds: Lru[str, float] = Lru(_PROJECTS)
         self._schemas: Lru[str, str] = Lru(_PROJECTS)
 
@@ -45,12 +46,12 @@ class Projects:
         if isinstance(schema, str):
             self._schemas.put(project, schema)
         threshold = self._threshold_in(extra_params, project)
-        self._thresholds.put(project, self._threshold if threshold is None else threshold)
+        self._thresholds.put(project, self._entry.threshold if threshold is None else threshold)
 
     def threshold(self, project: str) -> float:
         """Detections below this are not shown in the project."""
         known = self._thresholds.get(project)
-        return self._threshold if known is None else known
+        return self._entry.threshold if known is None else known
 
     def schema(self, project: str) -> str:
         """The configuration from the last setup call; empty where there was none."""
@@ -68,17 +69,21 @@ class Projects:
             self._configs.put(text, known)
         return None if isinstance(known, _Unusable) else known
 
-    def targets(self, text: str, config: LabelConfig, classes: tuple[str, ...]) -> tuple[str | None, ...]:
-        """For each class of the model the label it has in the configuration ``text``, None where it has none."""
-        known = self._targets.get(text)
-        if known is None or len(known) != len(classes):
-            known = self._match(config, classes)
-            self._targets.put(text, known)
+    def answers(self, text: str, config: LabelConfig) -> Answers:
+        """How the model's detections are shown in the configuration ``text``."""
+        known = self._answers.get(text)
+        if known is None:
+            card = self._entry.card
+            kind: Kind = "rectangle" if card.role == "interactor" else card.role
+            known = Answers(config, self._match(suggestable(config, kind), card.classes), kind)
+            self._answers.put(text, known)
         return known
 
-    def _match(self, config: LabelConfig, classes: tuple[str, ...]) -> tuple[str | None, ...]:
-        labels = [label for label in config.labels.names if _can_be_a_box(config, label)]
-        explicit = {name: label for name, label in self._label_map.items() if label in labels and name in classes}
+    def _match(self, labels: Sequence[str], classes: tuple[str, ...]) -> tuple[str | None, ...]:
+        named = self._entry.label_map.items()
+        explicit = {name: label for name, label in named if label in labels and name in classes}
+        if not classes:
+            return ()
         try:
             mapping = match_labels(classes, labels, explicit)
         except LabelbridgeError as error:
@@ -106,11 +111,3 @@ class Projects:
             return float(value)
         self._log.warning("threshold_ignored", project=project, found=repr(value)[:80], expected="0 to 1")
         return None
-
-
-def _can_be_a_box(config: LabelConfig, label: str) -> bool:
-    try:
-        config.box_controls(label)
-    except DataError:
-        return False
-    return True

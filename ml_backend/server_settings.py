@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bridge.errors import ConfigError
@@ -24,8 +22,6 @@ class ServerSettings:
             every public one.
         private_networks: whether ``*`` and redirects may lead into private networks.
         user, password: what callers must give by HTTP basic authentication; both or neither.
-        threshold: suggestions below this confidence are not shown, unless a project's extra parameters say otherwise.
-        label_map: model class -> project label, for classes whose names differ.
         max_image_bytes, max_image_pixels: larger images are reported and skipped.
         image_timeout_s: seconds for reading one image.
         max_body_bytes: larger requests are refused. Existing brush annotations ride along, so bodies can be large.
@@ -33,7 +29,11 @@ class ServerSettings:
         max_batch: images given to the model at a time.
         max_wait_s: how long a batch waits for images that are still being read.
         predict_timeout_s: what is not predicted by then is left out of the answer; Label Studio hangs up after 100 s.
-        cache_size: images whose detections are remembered.
+        detection_cache_bytes: of detections that are remembered.
+        embedding_cache_bytes: of images as interactive models keep them. SAM takes 4 MiB for each.
+        max_model_bytes: of weights that are in memory at a time; models used longest ago are unloaded beyond it.
+        nuclio_upstream: address of a real Nuclio dashboard whose functions CVAT shall see beside ours.
+        token: a secret that callers may show as ``Authorization: Bearer`` instead of user and password.
     """
 
     label_studio_url: str | None = None
@@ -42,8 +42,6 @@ class ServerSettings:
     private_networks: bool = False
     user: str | None = None
     password: str | None = field(default=None, repr=False)
-    threshold: float = 0.5
-    label_map: Mapping[str, str] = field(default_factory=dict)
     max_image_bytes: int = 64 * 2**20
     max_image_pixels: int = 120_000_000
     image_timeout_s: float = 30.0
@@ -52,21 +50,24 @@ class ServerSettings:
     max_batch: int = 8
     max_wait_s: float = 0.005
     predict_timeout_s: float = 90.0
-    cache_size: int = 4096
+    detection_cache_bytes: int = 64 * 2**20
+    embedding_cache_bytes: int = 512 * 2**20
+    max_model_bytes: int = 8 * 2**30
+    token: str | None = field(default=None, repr=False)
+    nuclio_upstream: str | None = None
 
     def __post_init__(self) -> None:
         problems = []
         if bool(self.user) != bool(self.password):
             problems.append("user and password: expected both or neither, found one")
-        if not (math.isfinite(self.threshold) and 0 <= self.threshold <= 1):
-            problems.append(f"threshold: expected a number from 0 to 1, found {self.threshold}")
         positive = ("max_image_bytes", "max_image_pixels", "max_body_bytes", "max_requests", "max_batch")
+        budgets = ("detection_cache_bytes", "embedding_cache_bytes", "max_model_bytes")
         problems += [
             f"{name}: expected a number above 0, found {getattr(self, name)}"
-            for name in (*positive, "image_timeout_s", "predict_timeout_s", "cache_size")
+            for name in (*positive, *budgets, "image_timeout_s", "predict_timeout_s")
             if not getattr(self, name) > 0
         ]
-        for address in (self.label_studio_url, *self.image_origins):
+        for address in (self.label_studio_url, self.nuclio_upstream, *self.image_origins):
             if address is not None and address != ANY_PUBLIC:
                 try:
                     origin_of(address)

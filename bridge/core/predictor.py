@@ -1,13 +1,18 @@
-"""What a model is, to the bridge: images in, boxes out."""
+"""What a model is, to the bridge: images in, boxes, masks or tags out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from bridge.core.masks import MaskCrop
+
+#: What a predictor finds: objects as boxes, objects as masks, or labels of the whole image.
+Kind = Literal["rectangle", "mask", "tag"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,14 +20,22 @@ class Detections:
     """What a model found in one image.
 
     Attributes:
-        xyxy: (N, 4) float64, pixels of the image as given, half-open, clipped to the image.
+        xyxy: (N, 4) float64, pixels of the image as given, half-open, clipped to the image; of a tag the whole image.
         label: (N,) int64, indices into the predictor's ``classes``.
         confidence: (N,) float64 in [0, 1], in falling order.
+        masks: N masks, each inside of the image, where the predictor's kind is ``mask``; else empty.
     """
 
     xyxy: npt.NDArray[np.float64]
     label: npt.NDArray[np.int64]
     confidence: npt.NDArray[np.float64]
+    masks: tuple[MaskCrop, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory, for caches."""
+        arrays = self.xyxy.nbytes + self.label.nbytes + self.confidence.nbytes
+        return arrays + sum(mask.bits.nbytes for mask in self.masks)
 
     @classmethod
     def none(cls) -> Detections:
@@ -45,6 +58,10 @@ class Predictor(Protocol):
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names; ``Detections.label`` indexes them."""
+
+    @property
+    def kind(self) -> Kind:
+        """What it finds."""
 
     def predict(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Detections]:
         """Detect objects. ``images``: (H, W, 3) uint8 RGB arrays, sizes may differ."""

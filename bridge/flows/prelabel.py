@@ -72,8 +72,7 @@ def prelabel(
             failures=failures,
         )
 
-    options = {"model": source.model, "labels": dict(source.label_of)}
-    return durable.run(f"prelabel {tool.target}", options, journey)
+    return durable.run(f"prelabel {tool.target}", source.key, journey)
 
 
 def _page(tool: AnnotationTool, source: ModelPredictions, after: str | None, limit: int) -> _PageResult:

@@ -134,7 +134,7 @@ def score(
         return step("score", lambda: _judge(begun, pages, scorer, journal, options))
 
     name = f"score {tool.target}"
-    return journal.durable.run(name, [source.model, scorer.name, options.keep, options.check_images], journey)
+    return journal.durable.run(name, [source.key, scorer.name, options.keep, options.check_images], journey)
 
 
 def _begin(
@@ -151,7 +151,7 @@ def _begin(
         scorer=scorer.name,
         labels=info.labels,
         started_at=journal.now(),
-        options={"keep": options.keep, "check_images": options.check_images},
+        options={"keep": options.keep, "check_images": options.check_images, "source": source.key},
     )
     return _Begun(run_id, info)
 

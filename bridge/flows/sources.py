@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,17 @@ from bridge.tools import AnnotationTool
 
 
 class PredictionSource(Protocol):
-    """Adds predictions to records; ``model`` names them, None when they come from several models."""
+    """Adds predictions to records; ``model`` names them, None when they come from several models.
+
+    ``key`` is JSON-able and differs whenever the predictions would: a journey that was interrupted goes on only with
+    the predictions it began with.
+    """
 
     @property
     def model(self) -> str | None: ...
+
+    @property
+    def key(self) -> list[Any]: ...
 
     def attach(self, records: Sequence[Record]) -> tuple[list[Record], list[Failure]]:
         """The same records with their predictions; an item that failed comes back without, and is named."""
@@ -33,16 +40,28 @@ class StoredPredictions:
 
     model: str | None = None
 
+    @property
+    def key(self) -> list[Any]:
+        return ["stored", self.model]
+
     def attach(self, records: Sequence[Record]) -> tuple[list[Record], list[Failure]]:
         return list(records), []
 
 
 @dataclass(frozen=True, slots=True)
 class FilePredictions:
-    """Predictions read from a file, by item name. Items that the file does not know stay without."""
+    """Predictions read from a file, by item name. Items that the file does not know stay without.
+
+    ``content`` is a digest of the file.
+    """
 
     model: str
     by_name: Mapping[str, tuple[Prediction, ...]]
+    content: str = ""
+
+    @property
+    def key(self) -> list[Any]:
+        return ["file", self.model, self.content]
 
     def attach(self, records: Sequence[Record]) -> tuple[list[Record], list[Failure]]:
         return [
@@ -70,16 +89,22 @@ class ModelPredictions:
     """Runs a model over the images, ``batch`` at a time.
 
     ``label_of`` maps the model's class names to the target's label names; classes that are not in it are dropped.
+    ``threshold`` is what the predictor was loaded with; None where it is the model's own.
     """
 
     reader: ImageReader
     predictor: Predictor
     label_of: Mapping[str, str]
     batch: int
+    threshold: float | None = None
 
     @property
     def model(self) -> str:
         return self.predictor.name
+
+    @property
+    def key(self) -> list[Any]:
+        return ["model", self.model, self.threshold, [[k, self.label_of[k]] for k in sorted(self.label_of)]]
 
     def attach(self, records: Sequence[Record]) -> tuple[list[Record], list[Failure]]:
         done: list[Record] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.errors import ModelError
+from ml_backend.models.catalogue import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +40,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         ModelError: it cannot be read, or entries are missing or wrong; all of them are listed.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(
-            f"the manifest {path} cannot be read: {error.strerror or error}",
-            expected="a JSON file that names builder, classes, weights and sha256",
-            todo="Correct the path; where it is the embedded model's, install labelbridge again",
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise ModelError(
-            f"the manifest {path} is no JSON: {error}", expected="one JSON object", todo="Correct the file"
-        ) from None
+    data = read_json(path)
     problems = _problems(data)
     if problems:
         raise ModelError(

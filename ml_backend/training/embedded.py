@@ -28,7 +28,6 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +37,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.models import detection
-from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import box_iou, complete_box_iou_loss
+from torchvision.ops import box_iou
 
 from bridge.scenes import CLASSES, Scene, draw_scene
+from ml_backend.training.ssd import IGNORED, Batch, average_into, detection_loss, forward
 
 NAME = "parts-ssdlite-1"
 STEM = "parts_ssdlite"
@@ -55,17 +54,6 @@ BATCH = 16
 PEAK_RATE = 2e-3
 SIDES = ((0.0, 192), (0.2, 256), (0.55, 320))
 PLAIN_VIEW_FROM = 0.78
-IGNORED = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """images: (B, 3, S, S) float32, -1..1; boxes: per picture (G, 4) float32 pixels, xyxy, in that square;
-    labels: per picture (G,) int64, 1..5, or `IGNORED` for a part of which the crop shows too little."""
-
-    images: Tensor
-    boxes: list[Tensor]
-    labels: list[Tensor]
 
 
 def build_network() -> Any:
@@ -152,79 +140,11 @@ def load_batch(
     )
 
 
-def assign(anchors: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Give every anchor (A, 4) a box index (A,) and a class (A,): 0 background, `IGNORED` for neither.
-
-    An anchor belongs to the box it overlaps best from IoU 0.5 on; each box also claims its three best
-    anchors from IoU 0.25 on and its best one in any case. 0.4..0.5 counts neither for nor against.
-    """
-    if len(boxes) == 0:
-        return torch.zeros(len(anchors), dtype=torch.int64), torch.zeros(len(anchors), dtype=torch.int64)
-    overlap = box_iou(boxes, anchors)
-    best, owner = overlap.max(0)
-    classes = labels[owner].clone()
-    classes[best < 0.5] = IGNORED
-    classes[best < 0.4] = 0
-    top, claimed = overlap.topk(3, dim=1)
-    for rank in (2, 1, 0):
-        strong = top[:, rank] >= (0.25 if rank else 0.0)
-        anchor = claimed[strong, rank]
-        owner[anchor] = torch.arange(len(boxes))[strong]
-        classes[anchor] = labels[strong]
-    return owner, classes
-
-
-def detection_loss(network: Any, outputs: dict[str, Tensor], anchors: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Class loss (cross entropy, three hard negatives per positive) and box loss (smooth L1 and CIoU)."""
-    logits, offsets = outputs["cls_logits"], outputs["bbox_regression"]
-    assigned = [assign(anchors, boxes, labels) for boxes, labels in zip(batch.boxes, batch.labels, strict=True)]
-    classes = torch.stack([item[1] for item in assigned])
-    positive = classes > 0
-    count = positive.sum().clamp(min=1)
-    per_anchor = nn.functional.cross_entropy(
-        logits.flatten(0, 1), classes.clamp(min=0).flatten(), reduction="none", label_smoothing=0.02
-    ).view_as(classes)
-    negative = torch.where(classes == 0, per_anchor.detach(), torch.full_like(per_anchor, -1.0))
-    wanted = (3 * positive.sum(1, keepdim=True)).clamp(min=16)
-    rank = negative.argsort(1, descending=True).argsort(1)
-    class_loss = per_anchor[positive | ((rank < wanted) & (classes == 0))].sum() / count
-
-    picture, anchor = positive.nonzero(as_tuple=True)
-    owners = torch.stack([item[0] for item in assigned])[picture, anchor]
-    truth = torch.stack(
-        [batch.boxes[int(p)][int(o)] for p, o in zip(picture.tolist(), owners.tolist(), strict=True)]
-    ) if len(picture) else anchors[:0]  # fmt: skip
-    found = offsets[picture, anchor]
-    own = anchors[anchor]
-    target = network.box_coder.encode_single(truth, own)
-    decoded = network.box_coder.decode_single(found, own)
-    box_loss = nn.functional.smooth_l1_loss(found, target, beta=0.5, reduction="sum")
-    box_loss = 0.5 * box_loss + 2.0 * complete_box_iou_loss(decoded, truth, reduction="sum")
-    return class_loss, box_loss / count
-
-
 def rate_at(progress: float) -> float:
     """The learning rate after this share (0..1) of the time: warm-up, plateau-free cosine down to nearly zero."""
     if progress < 0.04:
         return PEAK_RATE * (0.02 + 0.98 * progress / 0.04)
     return PEAK_RATE * (0.005 + 0.995 * 0.5 * (1 + math.cos(math.pi * (progress - 0.04) / 0.96)))
-
-
-def forward(network: Any, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """Raw head outputs of a batch and its anchors, (A, 4) float32 pixels."""
-    features = list(network.backbone(images).values())
-    anchors = network.anchor_generator(ImageList(images[:1], [(images.shape[2], images.shape[3])]), features)[0]
-    return network.head(features), anchors
-
-
-def average_into(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the running average of weights and statistics towards the network."""
-    with torch.no_grad():
-        for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, 1.0 - decay)
-            else:
-                mean.copy_(value)
 
 
 def train(scenes: Sequence[Scene], minutes: float, seed: int, probe: Sequence[Scene]) -> tuple[Any, int]:

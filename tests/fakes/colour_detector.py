@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from bridge.core.predictor import Detections
+from bridge.core.predictor import Detections, Kind
 
 COLOURS = {"cat": (200, 30, 30), "dog": (30, 30, 200)}
 CONFIDENCE = 0.95
@@ -26,6 +26,7 @@ class ColourDetector:
 
     name = NAME
     classes = tuple(COLOURS)
+    kind: Kind = "rectangle"
 
     def predict(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Detections]:
         return [self._detect(image) for image in images]

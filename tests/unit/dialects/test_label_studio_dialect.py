@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,17 +11,24 @@ from hypothesis import strategies as st
 from bridge.core.annotations import Box, Polygon
 from bridge.core.findings import ErrorType
 from bridge.core.geometry import box_corners
+from bridge.core.masks import MaskCrop
+from bridge.core.rle import decode_brush
 from bridge.dialects.label_studio import (
     Control,
+    Place,
     box_entries,
     box_from_value,
     box_region,
     box_to_value,
+    choices_region,
     label_colours,
+    mask_entries,
     parse_label_config,
+    polygon_entries,
     polygon_from_value,
     polygon_to_value,
     prediction_entry,
+    rectangle_entries,
     regions_to_annotations,
 )
 from bridge.errors import DataError
@@ -88,6 +96,37 @@ class TestLabelConfig:
     def test_a_box_that_nobody_could_draw_names_the_label_and_the_tags(self) -> None:
         with pytest.raises(DataError, match=r"'bird'.*polygonlabels"):
             parse_label_config(CATS).box_controls("bird")
+
+    def test_says_what_smart_and_choices_mean(self) -> None:
+        config = parse_label_config(
+            '<View><Image name="i" value="$i"/>'
+            '<Choices name="one" toName="i"><Choice value="Rain" alias="rain"/></Choices>'
+            '<Choices name="many" toName="i" choice="multiple"><Choice value="a"/></Choices>'
+            '<Choices name="each" toName="i" perRegion="true"><Choice value="b"/></Choices></View>'
+        )
+        assert [(c.name, c.labels, c.multiple) for c in config.choices] == [
+            ("one", ("rain",), False),
+            ("many", ("a",), True),
+        ]
+        assert config.controls[2].per_region
+
+    def test_the_place_of_a_label_is_the_first_shape_that_can_have_it(self) -> None:
+        config = parse_label_config(CATS)
+        places = {label: config.place(label) for label in ("cat", "dog", "bird", "cow")}
+        assert {label: p and (p.shape, p.geometry.name) for label, p in places.items()} == {
+            "cat": ("polygon", "poly"),
+            "dog": ("rectangle", "box"),
+            "bird": ("polygon", "poly"),
+            "cow": None,
+        }
+        assert config.place("cat", ("rectangle", "polygon")) == Place("rectangle", *[config.controls[0]] * 2, "cat")
+        assert config.place("bird", ("rectangle",)) is None
+
+    def test_a_bare_shape_finds_its_labels_beside_it(self) -> None:
+        place = parse_label_config(PAIR).place("cat")
+        assert place is not None
+        assert [c.name for c in place.controls] == ["place", "name"]
+        assert [c.name for c in parse_label_config(PAIR).shape_controls] == ["place"]
 
 
 class TestBoxes:
@@ -240,6 +279,56 @@ class TestWriting:
         regions = [box_region("a", self.control, "cat", Box(0, 0, 1, 1), 2, 2, s) for s in (0.5, 1.0)]
         assert prediction_entry(regions, "m")["score"] == 0.75
         assert prediction_entry([], "m", task_id=3) == {"task": 3, "model_version": "m", "score": 0.0, "result": []}
+
+    def test_a_mask_is_written_in_the_frame_of_the_image(self) -> None:
+        brush = Control("b", "img,other", "brushlabels", ("cat",))
+        mask = MaskCrop(2, 1, np.array([[True, False], [True, True]]))
+        (region,) = mask_entries(Place("brush", brush, brush, "cat"), "r1", mask, 5, 4, 0.5)
+        rle = region["value"].pop("rle")
+        assert all(type(number) is int for number in rle)
+        assert decode_brush(rle, 4, 5).astype(int).tolist() == [
+            [0, 0, 0, 0, 0],
+            [0, 0, 1, 0, 0],
+            [0, 0, 1, 1, 0],
+            [0, 0, 0, 0, 0],
+        ]
+        assert region == {
+            "id": "r1",
+            "from_name": "b",
+            "to_name": "img",
+            "type": "brushlabels",
+            "original_width": 5,
+            "original_height": 4,
+            "image_rotation": 0,
+            "value": {"format": "rle", "brushlabels": ["cat"]},
+            "score": 0.5,
+        }
+
+    def test_polygons_and_boxes_are_written_where_their_place_is(self) -> None:
+        shape, name = Control("p", "img", "polygon"), Control("n", "img", "labels", ("cat",))
+        triangle = Polygon(((0, 0), (100, 0), (100, 50)))
+        both = polygon_entries(Place("polygon", shape, name, "cat"), "r1", triangle, 200, 100, 0.5)
+        points = {"points": [[0, 0], [50, 0], [50, 50]], "closed": True}
+        assert [(e["type"], e["value"]) for e in both] == [
+            ("polygon", points),
+            ("labels", {**points, "labels": ["cat"]}),
+        ]
+        (bare,) = rectangle_entries(Place("rectangle", shape, shape, None), "r2", Box(0, 0, 100, 50), 200, 100)
+        assert bare["value"] == {"x": 0, "y": 0, "width": 50, "height": 50, "rotation": 0}
+        assert "score" not in bare
+
+    def test_a_choice_belongs_to_the_image(self) -> None:
+        region = choices_region("r1", Control("state", "img", "choices", ("a", "b")), ["b"], 0.5)
+        assert region == {
+            "id": "r1",
+            "from_name": "state",
+            "to_name": "img",
+            "type": "choices",
+            "value": {"choices": ["b"]},
+            "score": 0.5,
+        }
+        with pytest.raises(DataError, match="nan"):
+            choices_region("r1", self.control, ["b"], math.nan)
 
     def test_a_score_that_is_no_number_never_leaves(self) -> None:
         with pytest.raises(DataError, match="nan"):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pytest
 import uvicorn
 from serving_kit import Running, SquareFinder, Start
 
-from ml_backend.app import create_app, listen
-from ml_backend.inference import ModelSource
-from ml_backend.logs import json_logger
+from ml_backend.app import create_app
+from ml_backend.entry import ModelEntry
+from ml_backend.listening import listen
 from ml_backend.models import Predictor
+from ml_backend.models.catalogue import ModelCard
 from ml_backend.runtime import Images
 from ml_backend.server_settings import ServerSettings
 
@@ -28,12 +29,16 @@ def start() -> Iterator[Start]:
         settings: ServerSettings | None = None,
         name: str = SquareFinder.name,
         images: Images | None = None,
+        threshold: float = 0.5,
+        label_map: Mapping[str, str] | None = None,
+        more: Sequence[ModelEntry] = (),
     ) -> Running:
         log = io.StringIO()
         load = model if callable(model) else lambda: model or SquareFinder()  # type: ignore[return-value]
         settings = settings or ServerSettings()
-        secrets = [s for s in (settings.password, settings.label_studio_api_key) if s]
-        app = create_app(settings, ModelSource(name, load), log=json_logger(log, secrets), images=images)
+        card = ModelCard(name, "rectangle", SquareFinder.classes)
+        entries = [ModelEntry("squares", card, load, threshold, label_map or {}), *more]
+        app = create_app(settings, entries, stream=log, images=images)
         listener = listen("127.0.0.1", 0)
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -14,8 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import requests
 from PIL import Image
+from scipy import ndimage
 
-from ml_backend.models import Detections
+from bridge.core.masks import MaskCrop
+from ml_backend.entry import ModelEntry
+from ml_backend.models import Detections, Kind, Prompt, Segment
+from ml_backend.models.catalogue import ModelCard
 
 CONFIG = (
     '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image" smart="true">'
@@ -32,6 +36,7 @@ class SquareFinder:
 
     name = "square-finder-1"
     classes = ("cat", "dog")
+    kind: Kind = "rectangle"
 
     def __init__(self, gate: threading.Event | None = None) -> None:
         self.batches: list[int] = []
@@ -136,3 +141,46 @@ class Running:
 
 
 Start = Callable[..., "Running"]
+
+
+class Flood:
+    """A real little interactor: the patch of pixels of the same colour as the one that is pointed at.
+
+    Of a box its middle counts. ``looked`` counts the images it was shown, ``gate`` holds that back until it is set.
+    """
+
+    name = "flood-1"
+
+    def __init__(self, gate: threading.Event | None = None) -> None:
+        self.looked = 0
+        self.gate = gate
+
+    def preprocess(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+        if self.gate is not None:
+            self.gate.wait(30)
+        self.looked += 1
+        if image[0, 0, 2] == 255:
+            raise ValueError("this picture is cursed")
+        return image.astype(np.int64) @ np.array([65536, 256, 1])
+
+    def prompt(self, preprocessed: npt.NDArray[np.int64], prompts: Sequence[Prompt]) -> list[Segment | None]:
+        return [self._one(preprocessed, prompt) for prompt in prompts]
+
+    def _one(self, colours: npt.NDArray[np.int64], prompt: Prompt) -> Segment | None:
+        if prompt.box:
+            x, y = (prompt.box[0] + prompt.box[2]) / 2, (prompt.box[1] + prompt.box[3]) / 2
+        elif prompt.positive:
+            x, y = prompt.positive[-1]
+        else:
+            return None
+        height, width = colours.shape
+        if not (0 <= x < width and 0 <= y < height) or colours[int(y), int(x)] == 0:
+            return None
+        patches, _ = ndimage.label(colours == colours[int(y), int(x)])
+        mask = MaskCrop.of(patches == patches[int(y), int(x)])
+        return None if mask is None else Segment(mask, 0.9)
+
+
+def flood(id_: str = "flood", model: Flood | None = None) -> ModelEntry:
+    made = model or Flood()
+    return ModelEntry(id_, ModelCard(Flood.name, "interactor"), lambda: made)

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from bridge.errors import ModelError
 from ml_backend.models import torchvision_detector
-from ml_backend.models.catalogue import DEFAULT_THRESHOLD, describe_model, load_predictor
+from ml_backend.models.catalogue import DEFAULT_THRESHOLD, ModelSpec, describe, load_predictor
 from ml_backend.models.torchvision_detector import TorchvisionDetector, build_network
 
 SSDLITE = "ssdlite320_mobilenet_v3_large"
@@ -56,7 +56,7 @@ def changed(home: Path, tmp_path: Path, **values: Any) -> str:
 
 def test_manifest(home: Path) -> None:
     spec = str(home / "m.json")
-    card = describe_model(spec)
+    card = describe(ModelSpec(spec))
     model = load_predictor(spec, device="cpu")
     assert (card.name, card.score_threshold) == ("tiny-1", 0.35)
     assert model.name == "tiny-1"
@@ -108,14 +108,14 @@ def test_unreadable_manifests(tmp_path: Path, text: str | None, words: str) -> N
     path = tmp_path / "m.json"
     if text is not None:
         path.write_text(text)
-    for call in (load_predictor, describe_model):
+    for call in (load_predictor, lambda name: describe(ModelSpec(name))):
         with pytest.raises(ModelError, match=words):
             call(str(path))
 
 
 def test_own_weights_are_named_by_their_content(home: Path) -> None:
     weights = home / "w.safetensors"
-    card = describe_model(SSDLITE, weights=weights)
+    card = describe(ModelSpec(SSDLITE, weights=weights))
     model = load_predictor(SSDLITE, weights=weights, classes=["bolt", "nut"], device="cpu")
     assert model.name == card.name == f"{SSDLITE}-{hashlib.sha256(weights.read_bytes()).hexdigest()[:8]}"
     assert card.score_threshold == DEFAULT_THRESHOLD
@@ -183,7 +183,7 @@ def test_coco_weights_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyP
     torch.save(build_network(SSDLITE, {}).state_dict(), file)
     model = load_predictor(SSDLITE, device="cpu")
     assert isinstance(model, TorchvisionDetector)
-    assert model.name == describe_model(SSDLITE).name == f"{SSDLITE}-coco-v1"
+    assert model.name == describe(ModelSpec(SSDLITE)).name == f"{SSDLITE}-coco-v1"
     assert len(model.classes) == 80
 
 
@@ -197,7 +197,7 @@ def test_a_damaged_file_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_unknown_names() -> None:
-    for call in (load_predictor, describe_model):
+    for call in (load_predictor, lambda name: describe(ModelSpec(name))):
         with pytest.raises(ModelError, match="there is no model 'yolo99'"):
             call("yolo99")
 

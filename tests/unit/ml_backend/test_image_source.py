@@ -14,7 +14,7 @@ import pytest
 from serving_kit import picture
 
 from bridge.errors import AuthError, ConfigError, ImageError, LabelbridgeError, NotFound, ToolError
-from ml_backend.image_source import ImageSource
+from ml_backend.image_source import ImageRef, ImageSource
 from ml_backend.server_settings import ServerSettings
 
 PNG = picture((0, (1, 1, 9, 9)))
@@ -104,25 +104,25 @@ def source(**settings: Any) -> Iterator[ImageSource]:
 @pytest.mark.parametrize("path", ["/data/upload/1/ab-x.png", "/data/local-files/?d=img/i%20027.png"])
 def test_paths_are_read_from_label_studio_with_the_token(studio: Site, path: str) -> None:
     with source(label_studio_url=studio.url, label_studio_api_key=LEGACY) as images:
-        assert images.read(path) == PNG
-        assert images.read(studio.url + path) == PNG
+        assert images.read(ImageRef(path)) == PNG
+        assert images.read(ImageRef(studio.url + path)) == PNG
     assert studio.asked == [(path, f"Token {LEGACY}")] * 2
 
 
 def test_a_path_below_a_prefix(studio: Site) -> None:
     studio.pages["/ls/data/upload/1/ab-x.png"] = (200, {}, PNG)
     with source(label_studio_url=f"{studio.url}/ls", label_studio_api_key=LEGACY) as images:
-        assert images.read("/ls/data/upload/1/ab-x.png") == PNG
-        assert images.read("/data/upload/1/ab-x.png") == PNG
+        assert images.read(ImageRef("/ls/data/upload/1/ab-x.png")) == PNG
+        assert images.read(ImageRef("/data/upload/1/ab-x.png")) == PNG
 
 
 def test_personal_token_is_exchanged_once_and_again_when_it_was_revoked(studio: Site) -> None:
     with source(label_studio_url=studio.url, label_studio_api_key=PERSONAL) as images:
-        images.read("/data/upload/1/ab-x.png")
-        images.read("/data/upload/1/ab-x.png")
+        images.read(ImageRef("/data/upload/1/ab-x.png"))
+        images.read(ImageRef("/data/upload/1/ab-x.png"))
         assert studio.exchanges == 1
         studio.valid = set()
-        assert images.read("/data/upload/1/ab-x.png") == PNG
+        assert images.read(ImageRef("/data/upload/1/ab-x.png")) == PNG
     assert studio.exchanges == 2
 
 
@@ -132,34 +132,34 @@ def test_a_wrong_token_is_told(studio: Site) -> None:
             source(label_studio_url=studio.url, label_studio_api_key=key) as images,
             pytest.raises(AuthError) as caught,
         ):
-            images.read("/data/upload/1/ab-x.png")
+            images.read(ImageRef("/data/upload/1/ab-x.png"))
         assert key not in str(caught.value)
 
 
 def test_without_an_address_the_setting_is_named() -> None:
     with source() as images, pytest.raises(ImageError, match="LABELBRIDGE_LABEL_STUDIO_URL"):
-        images.read("/data/upload/1/ab-x.png")
+        images.read(ImageRef("/data/upload/1/ab-x.png"))
 
 
 def test_other_origins_need_leave_and_never_get_the_token(studio: Site, elsewhere: Site) -> None:
     url = f"{elsewhere.url}/a.png"
     with source(label_studio_url=studio.url, label_studio_api_key=LEGACY) as images:
         with pytest.raises(ImageError, match="are not read"):
-            images.read(url)
+            images.read(ImageRef(url))
         assert elsewhere.asked == []
     with source(label_studio_url=studio.url, label_studio_api_key=LEGACY, image_origins=(elsewhere.url,)) as images:
-        assert images.read(url) == PNG
+        assert images.read(ImageRef(url)) == PNG
     assert elsewhere.asked == [("/a.png", None)]
 
 
 def test_allowed_origins_need_no_label_studio(elsewhere: Site) -> None:
     with source(image_origins=(elsewhere.url,)) as images:
-        assert images.read(f"{elsewhere.url}/a.png") == PNG
+        assert images.read(ImageRef(f"{elsewhere.url}/a.png")) == PNG
 
 
 def test_any_public_origin_leaves_private_networks_closed(elsewhere: Site) -> None:
     with source(image_origins=("*",)) as images, pytest.raises(ToolError, match="private network"):
-        images.read(f"{elsewhere.url}/a.png")
+        images.read(ImageRef(f"{elsewhere.url}/a.png"))
     assert elsewhere.asked == []
 
 
@@ -169,14 +169,14 @@ def test_a_redirect_from_label_studio_into_a_private_network_is_not_followed(stu
         source(label_studio_url=studio.url, label_studio_api_key=LEGACY) as images,
         pytest.raises(ToolError, match="private network"),
     ):
-        images.read("/data/away")
+        images.read(ImageRef("/data/away"))
     assert elsewhere.asked == []
 
 
 def test_a_redirect_to_an_allowed_origin_goes_without_the_token(studio: Site, elsewhere: Site) -> None:
     studio.pages["/data/away"] = (302, {"Location": f"{elsewhere.url}/a.png"}, b"")
     with source(label_studio_url=studio.url, label_studio_api_key=LEGACY, image_origins=(elsewhere.url,)) as images:
-        assert images.read("/data/away") == PNG
+        assert images.read(ImageRef("/data/away")) == PNG
     assert elsewhere.asked == [("/a.png", None)]
 
 
@@ -204,7 +204,7 @@ def test_everything_else_is_refused_without_a_request(studio: Site, reference: s
         source(label_studio_url=studio.url, label_studio_api_key=LEGACY) as images,
         pytest.raises(ImageError) as caught,
     ):
-        images.read(reference)
+        images.read(ImageRef(reference))
     assert "secret" not in str(caught.value)
     assert studio.asked == []
 
@@ -213,11 +213,11 @@ def test_missing_images_and_broken_servers_are_library_errors(studio: Site) -> N
     studio.pages["/data/broken"] = (500, {}, b"<html>oops</html>")
     with source(label_studio_url=studio.url, label_studio_api_key=LEGACY) as images:
         with pytest.raises(NotFound):
-            images.read("/data/upload/1/gone.png")
+            images.read(ImageRef("/data/upload/1/gone.png"))
         with pytest.raises(ToolError):
-            images.read("/data/broken")
+            images.read(ImageRef("/data/broken"))
     with source(label_studio_url="http://127.0.0.1:9", image_origins=()) as images, pytest.raises(LabelbridgeError):
-        images.read("/data/upload/1/x.png")
+        images.read(ImageRef("/data/upload/1/x.png"))
 
 
 def test_byte_limit_holds_for_all_kinds(studio: Site) -> None:
@@ -225,7 +225,7 @@ def test_byte_limit_holds_for_all_kinds(studio: Site) -> None:
     with source(label_studio_url=studio.url, label_studio_api_key=LEGACY, max_image_bytes=len(PNG) - 1) as images:
         for reference in ("/data/upload/1/ab-x.png", text, f"data:image/png;base64,{text}"):
             with pytest.raises(LabelbridgeError, match=r"bytes"):
-                images.read(reference)
+                images.read(ImageRef(reference))
 
 
 def test_images_inside_the_text() -> None:
@@ -234,17 +234,17 @@ def test_images_inside_the_text() -> None:
     wrapped = "\n".join(text[i : i + 76] for i in range(0, len(text), 76))
     with source() as images:
         for reference in (text, wrapped, f"data:image/png;base64,{text}", f"DATA:;BASE64,{text.replace('+', '%2B')}"):
-            assert images.read(reference) == PNG
+            assert images.read(ImageRef(reference)) == PNG
         assert base64.b64encode(jpeg).startswith(b"/9j/")
-        assert images.read(base64.b64encode(jpeg).decode()) == jpeg
-        assert images.read("data:image/svg+xml,%3Csvg%2F%3E") == b"<svg/>"
+        assert images.read(ImageRef(base64.b64encode(jpeg).decode())) == jpeg
+        assert images.read(ImageRef("data:image/svg+xml,%3Csvg%2F%3E")) == b"<svg/>"
 
 
 def test_settings_collect_their_problems() -> None:
     with pytest.raises(ConfigError) as caught:
         ServerSettings(
-            user="bob", threshold=float("nan"), max_batch=0, predict_timeout_s=0, image_origins=("images.example",)
+            user="bob", max_model_bytes=0, max_batch=0, predict_timeout_s=0, image_origins=("images.example",)
         )
-    for word in ("password", "threshold", "max_batch", "predict_timeout_s", "images.example"):
+    for word in ("password", "max_model_bytes", "max_batch", "predict_timeout_s", "images.example"):
         assert word in str(caught.value)
     assert "s3cret" not in repr(ServerSettings(user="bob", password="s3cret", label_studio_api_key="s3cret"))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
+import uuid
 from typing import Any
 
 import pytest
 from serving_kit import CONFIG, CURSED, Running, SquareFinder, Start, data_uri, picture, task
-
-from ml_backend.server_settings import ServerSettings
 
 CAT = (0, (20, 10, 60, 50))
 DOG = (1, (100, 30, 180, 90))
@@ -198,7 +197,7 @@ def test_nothing_in_common_gives_empty_predictions_and_says_why(server: Running)
 
 
 def test_label_map_renames(start: Start) -> None:
-    server = start(settings=ServerSettings(label_map={"cat": "pet", "dog": "not in this project"}))
+    server = start(label_map={"cat": "pet", "dog": "not in this project"})
     config = CONFIG.replace('"cat"', '"pet"')
     assert sorted(labels(server.results([task(1, BOTH)], label_config=config)[0])) == ["dog", "pet"]
 
@@ -234,7 +233,7 @@ def test_orientation_in_exif_counts(server: Running) -> None:
 
 def drawn(kind: str, label: str, value: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {
-        "id": "lFf_6LBYdL",
+        "id": uuid.uuid4().hex[:10],
         "from_name": "label",
         "to_name": "image",
         "type": kind,

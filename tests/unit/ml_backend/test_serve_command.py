@@ -19,7 +19,8 @@ from safetensors.torch import save_file
 from serving_kit import CONFIG, data_uri, picture, task
 
 from bridge.errors import ConfigError, ModelError
-from ml_backend.app import listen, serve
+from ml_backend.app import serve
+from ml_backend.listening import listen
 from ml_backend.models.torchvision_detector import build_network
 
 SSDLITE = "ssdlite320_mobilenet_v3_large"
@@ -106,7 +107,7 @@ def test_it_serves_a_real_network_and_stops_when_told(weights: Path, word: signa
         assert health.json()["status"] == "UP"
         body = {"tasks": [task(1, data_uri(picture((0, (20, 20, 90, 90)))))], "label_config": CONFIG}
         (item,) = requests.post(f"{url}/predict", json=body, timeout=60).json()["results"]
-        assert item["model_version"] == first["model"]
+        assert item["model_version"] == first["models"][SSDLITE]
         assert {r["value"]["rectanglelabels"][0] for r in item["result"]} <= {"cat", "dog"}
         assert len(item["result"]) > 0
     finally:

@@ -1,0 +1,55 @@
+"""Binary masks in memory: the part of the image that holds the object, and where it lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bridge.core.annotations import Xyxy
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MaskCrop:
+    """A mask as a crop: outside of it the mask is empty.
+
+    Attributes:
+        left, top: the pixel of the image on which the crop's first pixel lies, 0 or more.
+        bits: (h, w) bool, True where the object is; h and w at least 1.
+    """
+
+    left: int
+    top: int
+    bits: Bools
+
+    @classmethod
+    def of(cls, mask: Bools, left: int = 0, top: int = 0) -> MaskCrop | None:
+        """The smallest crop that holds all of ``mask`` (H, W), whose first pixel is ``(left, top)``; None where it is
+        empty."""
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if not rows.size:
+            return None
+        y1, y2, x1, x2 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+        return cls(left + x1, top + y1, np.ascontiguousarray(mask[y1:y2, x1:x2]))
+
+    @property
+    def xyxy(self) -> Xyxy:
+        """The crop's half-open box in pixels of the image."""
+        height, width = self.bits.shape
+        return (float(self.left), float(self.top), float(self.left + width), float(self.top + height))
+
+    @property
+    def area(self) -> int:
+        """Pixels of the object."""
+        return int(np.count_nonzero(self.bits))
+
+    def full(self, height: int, width: int) -> Bools:
+        """The mask on the whole image, (height, width) bool; what lies outside of the image is cut off."""
+        whole = np.zeros((height, width), dtype=np.bool_)
+        rows, columns = self.bits.shape
+        target = whole[self.top : self.top + rows, self.left : self.left + columns]
+        target[...] = self.bits[: target.shape[0], : target.shape[1]]
+        return whole

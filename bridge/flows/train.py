@@ -1,0 +1,382 @@
+"""TRAIN: fine-tune a detector on what people submitted, fold by fold, so that each image is judged by a model that has
+not seen it.
+
+A training lives in ``<home>/training/<key>``, where the key is a digest of the target, its annotations and everything
+that shapes the result. The same command finds what an earlier one left there: small images, finished folds, and the
+checkpoint of the fold under way. It needs no workflow engine: each of these is a file that is there whole or not at
+all. ``training.json`` is written last; a folder that has it is finished.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from bridge.core.annotations import digest
+from bridge.core.detection_ap import DetectionAP, Truth, best_threshold, detection_ap
+from bridge.core.fingerprints import group_alike
+from bridge.core.folds import assign_folds
+from bridge.core.geometry import clip_to_image
+from bridge.core.predictor import Detections, Predictor
+from bridge.core.training import Epoch, Example, Fit, Fitted, Trainer
+from bridge.errors import DataError, ImageError
+from bridge.flows.failures import Failure
+from bridge.flows.progress import Progress
+from bridge.flows.sources import ImageReader
+from bridge.flows.training_data import Picture, Pictures, Sample, Samples, box_counts, example, read_samples, write_json
+from bridge.flows.training_record import FORMAT, MANIFEST, RECORD, locked, read_record, write_predictions
+from bridge.tools import AnnotationTool, TargetInfo
+
+#: A training without cross-fitting holds out one part in so many.
+_PARTS = 5
+#: Small images have this many times the network's side, so that crops of them are still sharp.
+_SPARE = 1.5
+_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """Attributes:
+    folds: 2 or more; 0 trains one model only, with a fifth of the images held out.
+    epochs: at most; None takes what the trainer recommends for so many images.
+    patience: a fold stops after so many epochs without a better AP.
+    """
+
+    folds: int = 5
+    epochs: int | None = None
+    seed: int = 0
+    patience: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """A finished training.
+
+    Attributes:
+        folder: where it is recorded.
+        record: what its ``training.json`` holds.
+        fresh: whether anything was trained now.
+        failures: items whose image could not be used.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+    fresh: bool
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def manifest(self) -> Path:
+        """The model, as ``--detector`` takes it."""
+        return self.folder / MANIFEST
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a training takes from outside.
+
+    Attributes:
+        trainer: makes the trainer for class names.
+        folder: where trainings are kept.
+        tell: a line for people, after each epoch.
+    """
+
+    tool: AnnotationTool
+    reader: ImageReader
+    trainer: Callable[[Sequence[str]], Trainer]
+    folder: Path
+    now: Callable[[], str]
+    progress: Progress
+    tell: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """The images that can be used, row by row. ``fold`` is (N,) int64 from 0; ``alike`` is how alike images had to be
+    to be kept together."""
+
+    samples: tuple[Sample, ...]
+    pictures: tuple[Picture, ...]
+    examples: tuple[Example, ...]
+    fold: npt.NDArray[np.int64]
+    groups: int
+    alike: float
+
+    def inside(self, fold: int) -> list[int]:
+        """The rows of a fold."""
+        return [k for k, own in enumerate(self.fold.tolist()) if own == fold]
+
+    def outside(self, fold: int) -> list[int]:
+        """All other rows."""
+        return [k for k, own in enumerate(self.fold.tolist()) if own != fold]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fold:
+    """A finished fold: its rows, its epochs, the best of them, and what its model found on its rows, in pixels of the
+    originals."""
+
+    rows: tuple[int, ...]
+    epochs: tuple[Epoch, ...]
+    best: int
+    found: tuple[Detections, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is trained, with what, and where."""
+
+    bench: Bench
+    info: TargetInfo
+    options: TrainOptions
+    trainer: Trainer
+    labels: tuple[str, ...]
+    data: _Data
+    folder: Path
+
+    @property
+    def epochs(self) -> int:
+        parts = self.options.folds or _PARTS
+        return self.options.epochs or self.trainer.epochs(max(1, len(self.data.samples) * (parts - 1) // parts))
+
+    def fit(self, part: str, train: Sequence[int], held_out: Sequence[int], epochs: int) -> Fitted:
+        """Train on some rows; tells about each epoch."""
+        examples = self.data.examples
+
+        def tell(epoch: Epoch) -> None:
+            ap = "" if epoch.ap is None else f"  AP {epoch.ap:.3f}  AP50 {epoch.ap50:.3f}"
+            self.bench.tell(f"{part}  epoch {epoch.number}/{epochs}  loss {epoch.loss:.3f}{ap}  {epoch.seconds:.0f} s")
+            self.bench.progress(part, epoch.number, epochs)
+
+        self.bench.progress(part, 0, epochs)
+        fit = Fit(
+            train=[examples[k] for k in train],
+            held_out=[examples[k] for k in held_out],
+            folder=self.folder / part.replace(" ", "-"),
+            seed=self.options.seed,
+            epochs=epochs,
+            patience=self.options.patience,
+        )
+        return self.trainer.fit(fit, tell)
+
+
+def train(bench: Bench, options: TrainOptions, page_size: int) -> TrainResult:
+    """Train, or go on with the same training, or find that it is done.
+
+    Raises:
+        DataError: nothing is labelled, or too few images for so many folds.
+        ModelError: the network cannot be had or trained.
+        ToolError: the tool failed; running again goes on.
+        Busy: another process is at the same training.
+    """
+    info = bench.tool.describe()
+    submitted = read_samples(bench.tool, info.labels, page_size, bench.progress, info.items)
+    trained, labels = _labels(info, submitted)
+    trainer = bench.trainer(labels)
+    key = digest([info.target, submitted.snapshot, dict(trainer.recipe), asdict(options)])
+    folder = bench.folder / key
+    with locked(folder, info.target):
+        done = read_record(folder)
+        if done is not None:
+            _tidy(folder)
+            return TrainResult(folder, done, fresh=False)
+        started = _started(folder, bench)
+        pictures, failures = _pictures(bench, trainer, submitted, folder)
+        data = _divide(submitted, pictures, trained, options)
+        plan = _Plan(bench, info, options, trainer, labels, data, folder)
+        if options.folds:
+            folds = [_cross_fit(plan, k) for k in range(options.folds)]
+            epochs = max(1, round(statistics.median(fold.best for fold in folds)))
+            final = plan.fit("final model", range(len(data.samples)), (), epochs)
+        else:
+            final = plan.fit("model", data.outside(0), data.inside(0), plan.epochs)
+            folds = [_finished(plan, 0, final)]
+        record = _conclude(plan, folds, final, submitted, {"started_at": started, "failures": len(failures)})
+        _tidy(folder)
+    return TrainResult(folder, record, fresh=True, failures=failures)
+
+
+def _labels(info: TargetInfo, submitted: Samples) -> tuple[dict[int, int], tuple[str, ...]]:
+    """The labels of which there is an object: the target's numbers to the trainer's, and the names."""
+    used = sorted({int(k) for sample in submitted.samples for k in sample.label})
+    if not used:
+        raise DataError(
+            f"no box is submitted in {info.target}: {len(submitted.samples)} submitted items",
+            expected="labelled boxes or polygons to learn from",
+            todo="Label and submit some items in the tool first",
+        )
+    return {k: n for n, k in enumerate(used)}, tuple(info.labels.names[k] for k in used)
+
+
+def _started(folder: Path, bench: Bench) -> str:
+    """When the training was started first, however often it was resumed."""
+    path = folder / "started.json"
+    if not path.exists():
+        write_json(path, bench.now())
+    return str(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _pictures(
+    bench: Bench, trainer: Trainer, submitted: Samples, folder: Path
+) -> tuple[dict[str, Picture], tuple[Failure, ...]]:
+    """The small images of the samples, by item id."""
+    kept = Pictures(folder / "images", round(trainer.side * _SPARE))
+    pictures: dict[str, Picture] = {}
+    failures: list[Failure] = []
+    for sample in submitted.samples:
+        try:
+            pictures[sample.item.id] = kept.get(bench.reader, sample.item)
+        except ImageError as error:
+            failures.append(Failure(f"{sample.item.name} (item {sample.item.id})", str(error)))
+        bench.progress("reading images", len(pictures) + len(failures), len(submitted.samples))
+    return pictures, tuple(failures)
+
+
+def _divide(
+    submitted: Samples, pictures: Mapping[str, Picture], trained: dict[int, int], options: TrainOptions
+) -> _Data:
+    samples = tuple(s for s in submitted.samples if s.item.id in pictures)
+    if not samples:
+        raise DataError("none of the submitted images can be read", todo="See `labelbridge score --check-images`")
+    chosen = tuple(pictures[s.item.id] for s in samples)
+    parts = options.folds or _PARTS
+    groups, alike = group_alike(
+        np.stack([p.thumbnail for p in chosen]),
+        [s.item.name for s in samples],
+        [p.original for p in chosen],
+        largest=len(samples) // parts,
+    )
+    counts = box_counts(samples, max(trained) + 1)
+    fold = assign_folds([s.item.id for s in samples], groups, counts, parts, options.seed)
+    examples = tuple(example(s, p, trained) for s, p in zip(samples, chosen, strict=True))
+    return _Data(samples, chosen, examples, fold, len(np.unique(groups)), alike)
+
+
+def _cross_fit(plan: _Plan, k: int) -> _Fold:
+    """Fold ``k``: train on all others, predict this one. A fold that is done is read from its file."""
+    rows = plan.data.inside(k)
+    part = f"fold {k + 1} of {plan.options.folds}"
+    path = plan.folder / f"fold-{k + 1}.json"
+    if path.exists():
+        data = json.loads(path.read_text(encoding="utf-8"))
+        epochs = tuple(Epoch(**epoch) for epoch in data["epochs"])
+        plan.bench.progress(part, len(epochs), len(epochs))
+        return _Fold(tuple(rows), epochs, data["best"], tuple(_detections(found) for found in data["found"]))
+    fold = _finished(plan, k, plan.fit(part, plan.data.outside(k), rows, plan.epochs))
+    value = {
+        "epochs": [asdict(epoch) for epoch in fold.epochs],
+        "best": fold.best,
+        "found": [[found.xyxy.tolist(), found.label.tolist(), found.confidence.tolist()] for found in fold.found],
+    }
+    write_json(path, value)
+    shutil.rmtree(plan.folder / part.replace(" ", "-"), ignore_errors=True)
+    return fold
+
+
+def _finished(plan: _Plan, k: int, fitted: Fitted) -> _Fold:
+    rows = plan.data.inside(k)
+    return _Fold(tuple(rows), fitted.epochs, fitted.best, tuple(_predict(fitted.predictor, plan.data, rows)))
+
+
+def _predict(predictor: Predictor, data: _Data, rows: Sequence[int]) -> list[Detections]:
+    """What the model finds on the small images of some rows, in pixels of the originals."""
+    found: list[Detections] = []
+    for start in range(0, len(rows), _BATCH):
+        pictures = [data.pictures[k] for k in rows[start : start + _BATCH]]
+        images = []
+        for picture in pictures:
+            with Image.open(picture.path) as file:
+                images.append(np.array(file.convert("RGB")))
+        for picture, answer in zip(pictures, predictor.predict(images), strict=True):
+            xyxy = clip_to_image(answer.xyxy / picture.scale, *picture.original)
+            found.append(Detections(xyxy, answer.label, answer.confidence))
+    return found
+
+
+def _detections(data: Any) -> Detections:
+    xyxy, label, confidence = data
+    return Detections(
+        np.array(xyxy, np.float64).reshape(-1, 4), np.array(label, np.int64), np.array(confidence, np.float64)
+    )
+
+
+def _conclude(
+    plan: _Plan, folds: Sequence[_Fold], final: Fitted, submitted: Samples, more: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write the model, the predictions and, last of all, the record."""
+    data, folder, options = plan.data, plan.folder, plan.options
+    found = {row: answer for fold in folds for row, answer in zip(fold.rows, fold.found, strict=True)}
+    rows = sorted(found)
+    truth = {k: Truth(data.examples[k].xyxy / data.pictures[k].scale, data.examples[k].label) for k in rows}
+    judged = detection_ap([truth[k] for k in rows], [found[k] for k in rows])
+    threshold = best_threshold([truth[k] for k in rows], [found[k] for k in rows])
+    figures = {
+        **_figures(judged, plan.labels),
+        "folds": [
+            {
+                "images": len(fold.rows),
+                "epochs": [asdict(epoch) for epoch in fold.epochs],
+                "best": fold.best,
+                **_figures(detection_ap([truth[k] for k in fold.rows], list(fold.found)), plan.labels),
+            }
+            for fold in folds
+        ],
+    }
+    about = {
+        "target": plan.info.target,
+        "title": plan.info.title,
+        "snapshot": submitted.snapshot,
+        "options": asdict(options),
+        "recipe": dict(plan.trainer.recipe),
+        "images": len(data.samples),
+        "objects": int(sum(len(e.label) for e in data.examples)),
+        "left_out": submitted.left_out,
+        "groups": data.groups,
+        "alike": data.alike,
+    }
+    manifest = final.save(folder, _stem(plan.info.title), threshold, {**about, **figures})
+    write_predictions(
+        folder, plan.labels, [(data.samples[k], data.pictures[k], int(data.fold[k]) + 1, found[k]) for k in rows]
+    )
+    record = {
+        "format": FORMAT,
+        **about,
+        **figures,
+        **more,
+        "finished_at": plan.bench.now(),
+        "model": json.loads(manifest.read_text(encoding="utf-8"))["name"],
+        "threshold": threshold,
+        "final_epochs": len(final.epochs),
+    }
+    write_json(folder / RECORD, record)
+    return record
+
+
+def _stem(title: str) -> str:
+    """What the model is called, before the digest that tells it from others."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40] or "model"
+
+
+def _figures(judged: DetectionAP, labels: Sequence[str]) -> dict[str, Any]:
+    return {
+        "ap": judged.ap,
+        "ap50": judged.ap50,
+        "by_label": {labels[k]: asdict(figures) for k, figures in judged.by_class.items()},
+    }
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what only a resumed training needs: copies of the images above all."""
+    for path in (folder / "images", folder / "final-model", folder / "model"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in (*folder.glob("fold-*.json"), folder / "started.json"):
+        path.unlink(missing_ok=True)

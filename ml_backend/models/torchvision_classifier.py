@@ -1,0 +1,162 @@
+"""Classifiers of torchvision as a family: tags of the whole image, each with its probability.
+
+Imports torch only where a builder must be looked up or a network is loaded: a manifest is described without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bridge.errors import ModelError
+from ml_backend.models import Predictor
+from ml_backend.models.catalogue import DEFAULT_THRESHOLD, ModelCard, ModelSpec, manifest_path, read_json
+from ml_backend.models.manifest import Manifest, read_manifest
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierManifest:
+    """A manifest of this family.
+
+    Attributes:
+        base: what it shares with detectors.
+        multi_label: each class is a question of its own (sigmoid); else exactly one class is right (softmax).
+        preprocessing: ``resize``, ``crop``, ``mean``, ``std`` where they differ from the builder's own.
+    """
+
+    base: Manifest
+    multi_label: bool = False
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+
+
+def accepts(name: str) -> bool:
+    """Whether ``name`` is a classification builder of torchvision."""
+    from torchvision import models
+
+    return name in models.list_models(module=models)
+
+
+def describe(spec: ModelSpec) -> ModelCard:
+    """See :mod:`ml_backend.models`."""
+    manifest = _manifest(spec)
+    if manifest is not None:
+        base = manifest.base
+        return ModelCard(base.name, "tag", base.classes, base.score_threshold, base.builder)
+    from ml_backend.models.classifier_network import imagenet_weights
+    from ml_backend.models.weights import read_bytes
+
+    weights = imagenet_weights(spec.spec)
+    names = tuple(weights.meta["categories"])
+    if spec.weights is None:
+        name = f"{spec.spec}-{weights.name.lower().replace('_', '-')}"
+        return ModelCard(name, "tag", names, DEFAULT_THRESHOLD, f"{spec.spec}, ImageNet")
+    name = _own_name(spec.spec, read_bytes(spec.weights))
+    return ModelCard(name, "tag", spec.classes or names, DEFAULT_THRESHOLD, spec.spec)
+
+
+def load(spec: ModelSpec) -> Predictor:
+    """See :mod:`ml_backend.models`."""
+    manifest = _manifest(spec)
+    _check_spec(spec, manifest)
+    from ml_backend.models import classifier_network as classifier
+    from ml_backend.models.weights import check_digest, parse_state, read_bytes
+
+    builder, name, recommended = spec.spec, "", DEFAULT_THRESHOLD
+    if manifest is not None:
+        base = manifest.base
+        builder, name, recommended = base.builder, base.name, base.score_threshold
+        data = read_bytes(base.weights)
+        check_digest(data, base.sha256, base.weights)
+        state, what = parse_state(data, base.weights), f"the weights {base.weights}"
+        network, classes = classifier.build_from_state(builder, state, base.classes, base.builder_args, what)
+    elif spec.weights is not None:
+        classifier.imagenet_weights(builder)
+        data = read_bytes(spec.weights)
+        name = _own_name(builder, data)
+        state, what = parse_state(data, spec.weights), f"the weights {spec.weights}"
+        network, classes = classifier.build_from_state(builder, state, spec.classes, {}, what)
+    else:
+        network, card = classifier.build_imagenet(builder), describe(spec)
+        name, classes = card.name, card.classes
+    return classifier.TorchvisionClassifier(
+        network,
+        name=name,
+        classes=classes,
+        preset=classifier.preset(builder, manifest.preprocessing if manifest else {}),
+        multi_label=manifest is not None and manifest.multi_label,
+        device=spec.device,
+        precision=spec.precision,
+        score_threshold=recommended if spec.score_threshold is None else spec.score_threshold,
+        batch_size=spec.batch_size,
+    )
+
+
+def _check_spec(spec: ModelSpec, manifest: ClassifierManifest | None) -> None:
+    if spec.accelerator == "openvino":
+        raise ModelError(
+            f"{spec.spec!r} cannot run on OpenVINO: classifiers run on torch",
+            expected="the accelerator auto or torch",
+            todo="Leave the accelerator out",
+        )
+    if spec.classes is None:
+        return
+    if manifest is not None:
+        raise ModelError(
+            f"class names were given for {spec.spec!r}, whose manifest names its classes",
+            expected="class names only beside own weights",
+            todo="Leave the class names out, or map them to the project's labels with a label map",
+        )
+    if spec.weights is None:
+        raise ModelError(
+            f"class names were given for {spec.spec!r} without weights of one's own",
+            expected="class names only beside own weights: ImageNet's names are known",
+            todo="Leave the class names out, or give the weights they belong to",
+        )
+
+
+def _manifest(spec: ModelSpec) -> ClassifierManifest | None:
+    path = manifest_path(spec.spec)
+    if path is None:
+        return None
+    if spec.weights is not None:
+        raise ModelError(
+            f"weights were given for {spec.spec!r}, whose manifest names its own",
+            expected="weights only beside the name of a torchvision builder",
+            todo="Leave the weights out, or name the builder they belong to",
+        )
+    base, data = read_manifest(path), read_json(path)
+    changes = data.get("preprocessing") or {}
+    problems = _preprocessing_problems(changes)
+    if not isinstance(data.get("multi_label", False), bool):
+        problems.append(f"multi_label is {data['multi_label']!r}, not true or false")
+    if problems:
+        raise ModelError(
+            f"the manifest {path} cannot be used: {'; '.join(problems)}",
+            expected="a manifest of a torchvision classifier",
+            todo="Correct the file",
+        )
+    return ClassifierManifest(base, data.get("multi_label", False), changes)
+
+
+def _preprocessing_problems(changes: Any) -> list[str]:
+    if not isinstance(changes, dict):
+        return ["preprocessing is not an object"]
+    problems = []
+    for key, value in changes.items():
+        if key in ("resize", "crop"):
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 2048:
+                problems.append(f"preprocessing.{key} is {value!r}, not a whole number of pixels from 1 to 2048")
+        elif key in ("mean", "std"):
+            numbers = [v for v in value if isinstance(v, int | float)] if isinstance(value, list) else []
+            if len(numbers) != 3 or not all(math.isfinite(v) and (key == "mean" or v > 0) for v in numbers):
+                problems.append(f"preprocessing.{key} is {value!r}, not three numbers")
+        else:
+            problems.append(f"preprocessing.{key} is unknown: resize, crop, mean and std can be set")
+    return problems
+
+
+def _own_name(builder: str, data: bytes) -> str:
+    return f"{builder}-{hashlib.sha256(data).hexdigest()[:8]}"
