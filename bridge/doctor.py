@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Iterator
 
@@ -21,7 +22,7 @@ def examine(
         target: also checked, with the label map of ``detector`` against its labels.
         backend_url: the model server as Label Studio sees it; None leaves it out unless ``target`` is in Label Studio.
     """
-    checks = [_home(settings), *_store(settings)]
+    checks = [_home(settings), *_store(settings), *_open_doors(settings)]
     is_label_studio = target is None or target.startswith("ls:")
     if is_label_studio:
         checks += _label_studio(settings, target, backend_url)
@@ -50,6 +51,42 @@ def _store(settings: Settings) -> Iterator[Check]:
         yield Check("Database", False, f"its event log was changed: {broken[0]}", "Restore it from a backup")
     else:
         yield Check("Database", True, f"{runs} runs, event log unbroken")
+
+
+def _open_doors(settings: Settings) -> Iterator[Check]:
+    """Who can use the model server without a password. CVAT never shows one, so that door is a matter of networks."""
+    keys = settings.backend_token is not None or settings.backend_password is not None
+    if not keys and not _is_loopback(settings.backend_host):
+        yield Check(
+            "Model server",
+            True,
+            f"whoever reaches {settings.backend_host} port {settings.backend_port} can use it, without a password",
+            "Keep that port on a trusted network, or set LABELBRIDGE_BACKEND_USER and LABELBRIDGE_BACKEND_PASSWORD",
+        )
+    elif keys:
+        yield Check("Model server", True, "callers must show a password or a token")
+    host = settings.nuclio_host or settings.backend_host
+    if settings.nuclio_port is not None and not _is_loopback(host):
+        yield Check(
+            "CVAT's port",
+            True,
+            f"{host} port {settings.nuclio_port} has no authentication, because CVAT shows none",
+            "Publish it on no other network than CVAT's own",
+        )
+    elif settings.nuclio_port is None and keys:
+        yield Check(
+            "CVAT's port",
+            True,
+            "CVAT is not answered: the model server wants a password, and CVAT shows none",
+            "If you use CVAT, set LABELBRIDGE_NUCLIO_PORT to a port that only CVAT's network reaches",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _label_studio(settings: Settings, target: str | None, backend_url: str | None) -> list[Check]:

@@ -9,6 +9,7 @@ import urllib.parse
 from typing import Any, NamedTuple
 
 from bridge.dialects.label_studio_auth import REFRESH_PATH, LabelStudioAuth
+from bridge.dialects.label_studio_storage import cloud_path, is_cloud
 from bridge.errors import AuthError, ImageError, LabelbridgeError
 from bridge.net import HttpClient, Limits, origin_of, public_url
 from ml_backend.server_settings import ANY_PUBLIC, ServerSettings
@@ -44,8 +45,9 @@ class ImageSource:
     """Image references of tasks -> bytes of image files. Safe to use from several threads.
 
     A reference may be a path on Label Studio (``/data/upload/...``, ``/data/local-files/?d=...``), an http(s) URL of
-    Label Studio or of an allowed origin, a ``data:`` URI, or the file itself in base64. The token goes to Label Studio
-    only. Nothing is read from this machine's disk.
+    Label Studio or of an allowed origin, an object in cloud storage that a task of Label Studio names (``s3://``,
+    ``gs://``, ``azure-blob://``), a ``data:`` URI, or the file itself in base64. The token goes to Label Studio only.
+    Nothing is read from this machine's disk.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -96,11 +98,24 @@ class ImageSource:
             return self._from_label_studio(text)
         if re.match(r"https?://", text, re.IGNORECASE):
             return self._from_url(text)
+        if is_cloud(text):
+            return self._from_cloud(text, reference.task)
         raise ImageError(
             f"the image reference {_shown(text)!r} cannot be read",
             expected="a path on Label Studio, an http(s) URL, a data: URI or base64",
-            todo="For cloud storage, let Label Studio serve the images (storage settings: pre-signed URLs, or proxy)",
         )
+
+    def _from_cloud(self, text: str, task: str) -> bytes:
+        """Through Label Studio, which keeps the bucket's secrets: it hands the image on, or redirects to a pre-signed
+        URL, where the token does not go."""
+        path = cloud_path(text, task)
+        if path is None:
+            raise ImageError(
+                f"the image {_shown(text)!r} lies in cloud storage, and no task of Label Studio names it",
+                expected="a task's id beside it: Label Studio gives out such images by task only",
+                todo="Give a pre-signed http(s) URL instead, and allow its origin (LABELBRIDGE_IMAGE_ORIGINS)",
+            )
+        return self._from_label_studio(path)
 
     def _from_label_studio(self, path: str) -> bytes:
         if not self._has_studio:

@@ -46,7 +46,7 @@ from ml_backend.logs import Log
 from ml_backend.metrics import Metrics
 from ml_backend.models import Prompt
 from ml_backend.nuclio_functions import Function, ProjectFunction, listed_functions
-from ml_backend.nuclio_upstream import HANDED_ON, Answer, NuclioUpstream
+from ml_backend.nuclio_upstream import Answer, NuclioUpstream
 from ml_backend.runtime import Overloaded, Runtime, Seen
 
 __all__ = ["NuclioDialect", "ProjectFunction"]
@@ -137,7 +137,7 @@ class NuclioDialect:
         ]
 
     async def functions(self, request: Request) -> Response:
-        if self._upstream is None or HANDED_ON in request.headers:
+        if self._upstream is None:
             return json_response(self._shown)
         theirs = await self._upstream.functions(request.headers)
         return json_response({**self._shown, **{id_: f for id_, f in theirs.items() if id_ not in self._shown}})
@@ -258,7 +258,7 @@ class NuclioDialect:
         """Who is asked about a function that is not ours; None where nobody is."""
         if name in self._functions or self._upstream is None or not is_id(name):
             return None
-        if HANDED_ON in request.headers:
+        if self._upstream.has_sent(request.headers):
             self._log.error(
                 "nuclio_upstream_is_this_server",
                 todo="Set LABELBRIDGE_NUCLIO_UPSTREAM to the address of the real Nuclio",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from ml_backend.logs import Log
 from ml_backend.lru import Lru
 from ml_backend.runtime import Overloaded
 
-#: Sent along with everything that is handed on: who receives it back has been given its own address.
+#: Names the servers that handed a request on: who finds itself there has been given its own address.
 HANDED_ON = "x-labelbridge-handed-on"
 
 #: What CVAT tells Nuclio, and what is told on.
@@ -90,6 +91,7 @@ class NuclioUpstream:
         list_s: float = 5.0,
     ) -> None:
         self._log = log
+        self._name = uuid.uuid4().hex[:12]
         self._fresh_s = fresh_s
         self._first_s = first_s
         connect_s = min(2.0, list_s)
@@ -117,7 +119,7 @@ class NuclioUpstream:
     async def functions(self, headers: Mapping[str, str]) -> Listed:
         """What it lists, as far as is known by now: nothing before it has answered once, and what it said last while
         it does not answer. Never raises."""
-        told = _told_on(headers)
+        told = self._told_on(headers)
         key = tuple(told.get(name, "") for name in _SCOPE)
         scope = self._scopes.get(key)
         if scope is None:
@@ -126,7 +128,7 @@ class NuclioUpstream:
         loop = asyncio.get_running_loop()
         if scope.reading is None and loop.time() - scope.read_at >= self._fresh_s:
             first = scope.read_at == float("-inf")
-            scope.reading = asyncio.ensure_future(self._read(scope, {n: v for n, v in told.items() if n in _SCOPE}))
+            scope.reading = asyncio.ensure_future(self._read(scope, told))
             if first:
                 await asyncio.wait([scope.reading], timeout=self._first_s)
         return scope.functions
@@ -144,6 +146,16 @@ class NuclioUpstream:
         """What the function named in the headers answers to ``body``; raises as :meth:`function`."""
         return await self._handed_on("POST", "/api/function_invocations", body, headers)
 
+    def has_sent(self, headers: Mapping[str, str]) -> bool:
+        """Whether a request with these headers came from here: then Nuclio's address leads back to this server."""
+        return self._name in headers.get(HANDED_ON, "").split()
+
+    def _told_on(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """What of a request's headers is told on; their names in lower case."""
+        lowered = {name.lower(): value for name, value in headers.items()}
+        told = {name: lowered[name][:200] for name in _TOLD_ON if name in lowered}
+        return {**told, HANDED_ON: f"{lowered.get(HANDED_ON, '')[-200:]} {self._name}".strip()}
+
     async def _handed_on(
         self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
     ) -> Answer:
@@ -154,7 +166,7 @@ class NuclioUpstream:
                 expected=f"at most {_MOST_CALLS} at a time",
                 todo="Try again later",
             )
-        told = _told_on(headers)
+        told = self._told_on(headers)
 
         def send() -> Reply:
             return self._calls.request(
@@ -217,12 +229,6 @@ class NuclioUpstream:
                 "left_out": left_out,
             }
         return functions, {}
-
-
-def _told_on(headers: Mapping[str, str]) -> dict[str, str]:
-    """What of a request's headers is told on; their names in lower case."""
-    lowered = {name.lower(): value for name, value in headers.items()}
-    return {HANDED_ON: "1", **{name: lowered[name][:200] for name in _TOLD_ON if name in lowered}}
 
 
 def _time_limit(text: str) -> int:

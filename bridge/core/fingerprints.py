@@ -8,6 +8,7 @@ things, blood smears of one microscope included, stay below 0.45, copies above 0
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Sequence
 
@@ -22,8 +23,11 @@ Ints = npt.NDArray[np.int64]
 CELLS = 16
 #: Images at least so alike are copies of one another.
 ALIKE = 0.7
-#: Neighbours by number and of one size that are at least so alike are frames of one video.
-ALIKE_FRAMES = 0.5
+#: Neighbours by number and of one size that are at least so alike, moved by at most so many cells against each other,
+#: are frames of one video.
+ALIKE_FRAMES = 0.6
+_MOVED = 2
+_AHEAD = 3
 #: Thresholds to fall back to where the ones above leave too few groups, as with a camera that never moves.
 _STRICTER = (0.85, 0.95, 0.99)
 _CHUNK = 2048
@@ -54,14 +58,14 @@ def steps(thumbnails: npt.NDArray[np.uint8]) -> Floats:
     """Thumbnails as vectors whose dot product tells how alike the images are, 1 for copies.
 
     Args:
-        thumbnails: (N, 16, 16) uint8.
+        thumbnails: (N, H, W) uint8.
 
     Returns:
-        (N, 480) float32 of length 1; of length 0 for an image of a single colour, which is like no other.
+        (N, steps) float32 of length 1; of length 0 for an image of a single colour, which is like no other.
     """
     grey = thumbnails.astype(np.float32)
     down, across = np.diff(grey, axis=1), np.diff(grey, axis=2)
-    flat = np.concatenate([down.reshape(len(grey), -1), across.reshape(len(grey), -1)], axis=1)
+    flat = np.concatenate([part.reshape(len(grey), math.prod(part.shape[1:])) for part in (down, across)], axis=1)
     length = np.linalg.norm(flat, axis=1, keepdims=True)
     return (flat / np.where(length > 0, length, 1.0)).astype(np.float32)
 
@@ -88,7 +92,7 @@ def group_alike(
         raise DataError(f"{len(thumbnails)} thumbnails, {len(names)} names and {len(sizes)} sizes")
     vectors = steps(thumbnails)
     first, second, alike = _alike_pairs(vectors, ALIKE)
-    frames = _frame_pairs(vectors, names, sizes)
+    frames = _frame_pairs(thumbnails, names, sizes)
     for threshold in (ALIKE, *_STRICTER):
         near = alike >= threshold
         pairs = [np.stack([first[near], second[near]], axis=1)]
@@ -119,20 +123,38 @@ def _alike_pairs(vectors: Floats, threshold: float) -> tuple[Ints, Ints, Floats]
     )
 
 
-def _frame_pairs(vectors: Floats, names: Sequence[str], sizes: Sequence[tuple[int, int]]) -> Ints:
-    """(P, 2) pairs of images that follow one another by number, have one size and are somewhat alike."""
+def _frame_pairs(thumbnails: npt.NDArray[np.uint8], names: Sequence[str], sizes: Sequence[tuple[int, int]]) -> Ints:
+    """(P, 2) pairs of images that follow one another by number, have one size and are alike when moved a little."""
     numbered = []
     for k, name in enumerate(names):
-        found = re.search(r"^(.*?)(\d{1,18})(\.\w+)?$", name)
+        # Label Studio puts eight hex digits before the name of an uploaded file.
+        found = re.search(r"^(?:[0-9a-f]{8}-)?(.*?)(\d{1,18})(\.\w+)?$", name)
         if found:
             numbered.append((found[1], sizes[k], int(found[2]), k))
     numbered.sort()
-    pairs = [
+    # Frames of several videos may have the same names, so that the next frame is not the next name.
+    found_pairs = [
         (a[3], b[3])
-        for a, b in itertools.pairwise(numbered)
-        if a[:2] == b[:2] and float(vectors[a[3]] @ vectors[b[3]]) >= ALIKE_FRAMES
+        for ahead in range(1, _AHEAD + 1)
+        for a, b in zip(numbered, numbered[ahead:], strict=False)
+        if a[:2] == b[:2]
     ]
-    return np.array(pairs, np.int64).reshape(-1, 2)
+    pairs = np.array(found_pairs, np.int64).reshape(-1, 2)
+    near = [
+        _alike_moved(thumbnails[part[:, 0]], thumbnails[part[:, 1]])
+        for part in np.split(pairs, range(_CHUNK, len(pairs), _CHUNK))
+    ]
+    return pairs[np.concatenate(near) >= ALIKE_FRAMES]
+
+
+def _alike_moved(before: npt.NDArray[np.uint8], after: npt.NDArray[np.uint8]) -> Floats:
+    """(P,) how alike pairs of thumbnails are at best, moved by up to two cells against each other."""
+    alike = np.zeros(len(before), np.float32)
+    for down, across in itertools.product(range(-_MOVED, _MOVED + 1), repeat=2):
+        ours = steps(before[:, max(0, down) : CELLS + min(0, down), max(0, across) : CELLS + min(0, across)])
+        theirs = steps(after[:, max(0, -down) : CELLS + min(0, -down), max(0, -across) : CELLS + min(0, -across)])
+        alike = np.maximum(alike, (ours * theirs).sum(axis=1))
+    return alike
 
 
 def _connected(count: int, pairs: Ints) -> Ints:

@@ -33,7 +33,7 @@ def assign_folds(keys: Sequence[str], groups: Ints, classes: Ints, folds: int, s
         DataError: there are fewer groups than folds, or a key occurs twice.
     """
     count = len(np.unique(groups))
-    if count < max(folds, 2):
+    if folds < 2 or count < folds:
         raise DataError(
             f"{len(keys)} labelled images in {count} groups cannot make {folds} folds",
             expected="at least 2 folds, and a group of images that are not alike for each",

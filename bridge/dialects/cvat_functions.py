@@ -280,10 +280,9 @@ def _label_problems(spec: Any) -> list[str]:
     if not spec:
         return []
     try:
-        labels = json.loads(spec)
+        return _labels_wrong(json.loads(spec), "labels")
     except (TypeError, ValueError, RecursionError) as error:
         return [f"metadata.annotations.spec is no JSON text: {type(error).__name__}"]
-    return _labels_wrong(labels, "labels")
 
 
 def _labels_wrong(labels: Any, what: str) -> list[str]:

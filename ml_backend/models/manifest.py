@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bridge.errors import ModelError
 from ml_backend.models.catalogue import read_json
@@ -23,6 +23,7 @@ class Manifest:
     weights: the file, beside the manifest unless absolute.
     sha256: of that file, 64 hex digits.
     score_threshold: the confidence from which suggestions are worth showing.
+    kind: ``rectangle`` where a network that could answer masks was trained on boxes alone; None: what the builder says.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Manifest:
     weights: Path
     sha256: str
     score_threshold: float
+    kind: Literal["rectangle", "mask"] | None = None
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -56,6 +58,7 @@ def read_manifest(path: Path) -> Manifest:
         weights=path.parent / data["weights"],
         sha256=data["sha256"],
         score_threshold=float(data["score_threshold"]),
+        kind=data.get("kind"),
     )
 
 
@@ -71,6 +74,10 @@ def _problems(data: Any) -> list[str]:
         problems.append(f"sha256 is {data.get('sha256')!r}, not 64 hex digits")
     if not isinstance(data.get("builder_args", {}), dict | None):
         problems.append("builder_args is not an object")
+    if data.get("kind") not in (None, "rectangle", "mask"):
+        problems.append(f"kind is {data['kind']!r}, not rectangle or mask")
+    elif data.get("kind") == "mask" and not str(data.get("builder")).startswith("maskrcnn_"):
+        problems.append(f"kind is 'mask', and {data.get('builder')!r} answers no masks")
     classes = data.get("classes")
     if not isinstance(classes, list) or not classes or not all(isinstance(c, str) and c for c in classes):
         problems.append("classes is not a list of names")

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from bridge.core.masks import MaskCrop
 
 Floats = npt.NDArray[np.float32]
+Places = npt.NDArray[np.int64]
 
 #: A pixel belongs to the object above this probability.
 _THRESHOLD = 0.5
@@ -55,8 +56,9 @@ def _widened(xyxy: npt.NDArray[np.float32], factor: np.float32) -> tuple[int, in
     return int(left), int(top), int(right), int(bottom)
 
 
-def _taps(cells: int, length: int, start: int, stop: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]:
-    """For pixels ``start`` to ``stop`` of ``length`` that show ``cells``: the two nearest cells, and the second's share."""
+def _taps(cells: int, length: int, start: int, stop: int) -> tuple[Places, Places, Floats]:
+    """For the pixels ``start`` to ``stop`` of ``length`` that show ``cells``: the two nearest cells, and the share of
+    the second."""
     at = np.maximum((np.arange(start, stop, dtype=np.float64) + 0.5) * (cells / length) - 0.5, 0.0)
     first = np.minimum(np.floor(at).astype(np.int64), cells - 1)
     return first, np.minimum(first + 1, cells - 1), (at - first).astype(np.float32)

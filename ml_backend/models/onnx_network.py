@@ -12,17 +12,17 @@ import numpy.typing as npt
 
 from bridge.errors import ModelError
 from ml_backend.models.catalogue import need_extra
-from ml_backend.models.onnx_external import has_external_data
+from ml_backend.models.onnx_file import has_external_data, with_constant_weights
 from ml_backend.models.onnx_layouts import Outputs
 
 _TYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
-    "tensor(double)": np.float64,
     "tensor(uint8)": np.uint8,
     "tensor(int32)": np.int32,
     "tensor(int64)": np.int64,
 }
+_IMAGE_TYPES = ("tensor(float)", "tensor(float16)", "tensor(uint8)")
 
 
 class OnnxNetwork:
@@ -78,10 +78,6 @@ class OnnxNetwork:
         """Whether the input is uint8."""
         return self._dtype is np.uint8
 
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        return tuple(self._outputs)
-
     def run(self, planes: npt.NDArray[np.float32]) -> Outputs:
         """Outputs for (B, 3, height, width) float32 planes; B is ``batch`` where that is fixed.
 
@@ -119,10 +115,10 @@ class OnnxNetwork:
             )
         (image,) = free
         channels = image.shape[-3] if len(image.shape) in (3, 4) else None
-        if not (channels == 3 or isinstance(channels, str)) or image.type not in _TYPES:
+        if not (channels == 3 or isinstance(channels, str)) or image.type not in _IMAGE_TYPES:
             raise ModelError(
                 f"the inputs of {self._path} are {found}",
-                expected="an image with the shape (images, 3, height, width) or (3, height, width)",
+                expected="an image with the shape (images, 3, height, width) or (3, height, width), of floats or bytes",
                 todo="Export the model with channels first",
             )
         return image
@@ -170,11 +166,13 @@ def _session(data: bytes, path: Path, device: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.add_session_config_entry("session.load_model_format", "ONNX")
+    # Threads that wait by spinning take the processor from those that decode the next images.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Nothing is read from there, as such files are refused; should ONNX Runtime ever think otherwise, not from farther.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.resolve().parent))
     providers = _providers(device, onnxruntime.get_available_providers())
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=providers)
+        session = onnxruntime.InferenceSession(with_constant_weights(data), options, providers=providers)
     except Exception as error:  # ONNX Runtime's own classes share no base but Exception
         raise ModelError(
             f"ONNX Runtime {onnxruntime.__version__} cannot load {path}: {_reason(error)}",
@@ -182,7 +180,7 @@ def _session(data: bytes, path: Path, device: str) -> Any:
             todo="Fetch the file again, update onnxruntime, or export the model with a lower opset",
         ) from None
     if device.startswith("cuda") and "CUDAExecutionProvider" not in session.get_providers():
-        raise _no_device(device, "ONNX Runtime could not start CUDA (its log says why)")
+        raise _no_device(device, "ONNX Runtime could not start CUDA; its CUDA or cuDNN libraries may be missing")
     return session
 
 

@@ -87,19 +87,17 @@ def convert(module: nn.Module, inputs: Sequence[Any]) -> Any:
         from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
         _expect_tracing()
+        trace: Any = torch.jit.trace
         with torch.no_grad():
-            traced = torch.jit.trace(_Flat(module, inputs), tuple(leaves(inputs)), strict=False, check_trace=False)
+            traced = trace(_Flat(module, inputs), tuple(leaves(inputs)), strict=False, check_trace=False)
         frontend = FrontEndManager().load_by_framework("pytorch")
-        return frontend.convert(frontend.load(TorchScriptPythonDecoder(traced)))
+        # The front end does not keep the decoder alive.
+        decoder = TorchScriptPythonDecoder(traced)
+        return frontend.convert(frontend.load(decoder))
     except LabelbridgeError:
         raise
     except Exception as error:  # whatever torch's tracer and OpenVINO's front end raise on what they do not know
-        reason = str(error).strip().splitlines()
-        raise ModelError(
-            f"OpenVINO cannot run this network: {reason[0] if reason else type(error).__name__}",
-            expected="a network of plain layers",
-            todo="Choose the accelerator torch",
-        ) from error
+        raise _cannot(error, "a network of plain layers") from error
 
 
 def compiled(model: Any, arithmetic: Arithmetic, *, threads: int, streams: int = 1) -> Any:
@@ -128,10 +126,7 @@ def compiled(model: Any, arithmetic: Arithmetic, *, threads: int, streams: int =
     try:
         return import_openvino().Core().compile_model(model, "CPU", config)
     except RuntimeError as error:
-        raise ModelError(
-            f"OpenVINO cannot compile this network: {str(error).strip().splitlines()[-1]}",
-            todo="Choose the accelerator torch",
-        ) from error
+        raise _cannot(error, "a network that it knows") from error
 
 
 class StreamedNetwork:
@@ -225,8 +220,15 @@ class _Flat(nn.Module):
         return tuple(leaves(self.inner(*rebuilt(self._inputs, tensors))))
 
 
+def _cannot(error: Exception, expected: str) -> ModelError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return ModelError(
+        f"OpenVINO cannot run this network: {reason[:300]}", expected=expected, todo="Choose the accelerator torch"
+    )
+
+
 def _expect_tracing() -> None:
     """Keep torch from warning people of how OpenVINO's front end works: by a traced graph."""
     # Filters are added, not set aside for a while: that would not be safe while other threads run.
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.trace", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+    warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]

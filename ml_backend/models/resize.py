@@ -24,7 +24,8 @@ def resized(image: Image, height: int, width: int, out: Floats | None = None) ->
     Args:
         out: where to put it, (height, width, 3) float32 contiguous; None makes a new array.
     """
-    made = cv2.resize(np.asarray(image, np.float32, order="C"), (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
+    numbers = np.asarray(image, np.float32, order="C")
+    made = cv2.resize(numbers, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
     if out is not None and made is not out:
         out[...] = made
         return out

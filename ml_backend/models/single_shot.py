@@ -64,8 +64,8 @@ class _Layers(nn.Module):
         self.backbone = network.backbone
         self.head = network.head
         mean, scale = pixel_statistics(network)
-        self.register_buffer("mean", mean)
-        self.register_buffer("scale", scale)
+        self.mean = nn.Buffer(mean)
+        self.scale = nn.Buffer(scale)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, h, w) float32 -> (B, A, 4) and (B, A, C) float32."""

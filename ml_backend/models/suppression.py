@@ -9,11 +9,15 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
+#: Boxes compared with the rest of their class at a time; those they remove are not compared again.
+_BLOCK = 64
+
+
 def suppress(xyxy: Floats, label: Ints, confidence: Floats, iou: float) -> Ints:
     """Non-maximum suppression within each class.
 
     From the most confident box down, each that is still there removes those of its class that overlap it by more than
-    ``iou``. Takes time in the number of boxes times the number kept: callers bound both.
+    ``iou``.
 
     Args:
         xyxy: (N, 4) float64 finite; label: (N,) int64; confidence: (N,) float64.
@@ -22,17 +26,26 @@ def suppress(xyxy: Floats, label: Ints, confidence: Floats, iou: float) -> Ints:
         (K,) int64: rows that stay, in falling confidence; rows that are equal in it in their order.
     """
     order = np.argsort(-confidence, kind="stable")
-    boxes, labels = xyxy[order], label[order]
-    area = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0), axis=1)
-    left = np.ones(len(order), dtype=np.bool_)
-    for row in range(len(order)):
-        if not left[row]:
-            continue
-        rest = row + 1 + np.flatnonzero(left[row + 1 :] & (labels[row + 1 :] == labels[row]))
-        if not rest.size:
-            continue
-        low, high = np.maximum(boxes[rest, :2], boxes[row, :2]), np.minimum(boxes[rest, 2:], boxes[row, 2:])
-        shared = np.prod(np.maximum(high - low, 0.0), axis=1)
-        # Written without a division, so that boxes without area are no special case.
-        left[rest[shared > iou * (area[rest] + area[row] - shared)]] = False
-    return order[left].astype(np.int64)
+    stays = np.zeros(len(order), dtype=np.bool_)
+    for number in np.unique(label):
+        left = np.flatnonzero(label[order] == number)
+        while left.size:
+            over = _overlap(xyxy[order[left[:_BLOCK]]], xyxy[order[left]], iou)
+            gone = np.zeros(len(left), dtype=np.bool_)
+            for row, removes in enumerate(over):
+                if not gone[row]:
+                    stays[left[row]] = True
+                    gone |= removes
+            left = left[_BLOCK:][~gone[_BLOCK:]]
+    return order[stays].astype(np.int64)
+
+
+def _overlap(a: Floats, b: Floats, iou: float) -> npt.NDArray[np.bool_]:
+    """(N, M): whether ``a[i]`` and ``b[j]`` overlap by more than ``iou``."""
+    shared = np.ones((len(a), len(b)))
+    for low, high in ((0, 2), (1, 3)):
+        reach = np.minimum(a[:, None, high], b[None, :, high]) - np.maximum(a[:, None, low], b[None, :, low])
+        shared *= np.maximum(reach, 0.0)
+    area_a, area_b = (np.prod(np.maximum(x[:, 2:] - x[:, :2], 0.0), axis=1) for x in (a, b))
+    # Written without a division, so that boxes without area are no special case.
+    return np.asarray(shared > iou * (area_a[:, None] + area_b[None, :] - shared))

@@ -24,7 +24,7 @@ from ml_backend.models.pixels import Image, check_images, shrink
 from ml_backend.models.precision import choose_precision
 from ml_backend.models.raw import Raw
 from ml_backend.models.resize import target_size
-from ml_backend.models.weights import State, classes_in, load_state
+from ml_backend.models.weights import State, classes_in, load_state, parse_state, read_bytes
 
 #: Pixels of all masks of one image, at one byte each: twenty objects that fill a photo of twelve megapixels. Of more
 #: than that the least confident objects are not answered.
@@ -41,11 +41,6 @@ _PLAIN_VARIANCE = frozenset(
 def detection_builders() -> tuple[str, ...]:
     """The names of torchvision's detection builders."""
     return tuple(torchvision.models.list_models(module=detection))
-
-
-def answers_masks(builder: str) -> bool:
-    """Whether the builder's networks find instance masks."""
-    return builder.startswith("maskrcnn_")
 
 
 class TorchvisionDetector:
@@ -290,8 +285,11 @@ def build_coco(builder: str, *, masks: bool = False) -> nn.Module:
     weights = coco_weights(builder)
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     try:
+        if cached.is_file():
+            # torchvision would run whatever a pickle in its cache says; this refuses all but tensors.
+            parse_state(read_bytes(cached), cached)
         network: nn.Module = torchvision.models.get_model(builder, weights=weights, progress=False)
-    except (URLError, OSError, RuntimeError) as error:
+    except (URLError, OSError, RuntimeError, ModelError) as error:
         raise ModelError(
             f"the COCO weights of {builder} cannot be had: {error}",
             expected=f"a download from {weights.url}, or the same file in the cache as {cached}",
@@ -346,6 +344,18 @@ def build_from_state(
             todo="Correct the class names or num_classes",
         )
     return probe, (None, *classes)
+
+
+def _as_trained(builder: str, network: nn.Module, state: State) -> nn.Module:
+    """The network as torchvision builds it for its own COCO weights.
+
+    These are known by their class numbers, and by batch norms that were frozen: such weights have no counters.
+    """
+    if builder in _PLAIN_VARIANCE and not any(key.endswith(".num_batches_tracked") for key in state):
+        for part in network.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.eps = 0.0
+    return network
 
 
 def _may_lack_background(builder: str) -> bool:

@@ -147,7 +147,7 @@ class _State:
         total = 0.0
         for k, (views, progress) in enumerate(self._views(number, steps)):
             # Drawn anew for each step, so that a training that is resumed draws the same.
-            torch.manual_seed(hash((plan.fit.seed, number, k)) % 2**31)
+            torch.manual_seed((plan.fit.seed * 1_000_003 + number * 10_007 + k) % 2**63)
             for group in self.optimiser.param_groups:
                 group["lr"] = recipe.rate(progress, plan.batch)
             loss = self._loss(views)

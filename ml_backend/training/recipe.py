@@ -25,7 +25,7 @@ class Recipe:
     weight_decay: float = 0.03
     clip: float = 8.0
     largest_batch: int = 32
-    steps: int = 430
+    steps: int = 300
     plain_from: float = 0.8
     frozen: int = 6
 

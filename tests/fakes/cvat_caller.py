@@ -69,7 +69,9 @@ class Function:
         """Whether CVAT's page calls the interactor once a person has drawn that much."""
         if boxes and not (self.startswith_box or (version != "2.15" and self.startswith_box_optional)):
             return False
-        enough = positive >= self.min_pos_points and (self.min_neg_points < 0 or negative >= self.min_neg_points)
+        if negative and self.min_neg_points < 0:
+            return False  # the page takes no such clicks
+        enough = positive >= self.min_pos_points and negative >= self.min_neg_points
         return enough and (version == "2.15" or bool(positive or boxes))
 
 

@@ -220,6 +220,34 @@ def test_what_is_no_function_is_a_problem(function: Any) -> None:
     assert problems(function)
 
 
+SKELETON = {"name": "person", "type": "skeleton", "svg": "<g/>", "sublabels": [{"name": "eye", "type": "points"}]}
+
+
+@pytest.mark.parametrize(
+    ("label", "wrong"),
+    [
+        (SKELETON, False),
+        ({**SKELETON, "sublabels": None}, True),
+        ({**SKELETON, "sublabels": [{}]}, True),
+        ({k: v for k, v in SKELETON.items() if k != "svg"}, True),
+    ],
+)
+def test_skeletons_of_a_real_nuclio_are_looked_into(label: dict[str, Any], wrong: bool) -> None:
+    function = changed(with_spec(label))
+    assert bool(problems(function)) is wrong
+
+
+def test_endless_nesting_is_a_problem_and_no_crash() -> None:
+    def nested(depth: int) -> dict[str, Any]:
+        spec = '[{"name": "a", "type": "skeleton", "svg": "", "sublabels": ' * depth + "[]" + "}]" * depth
+        return changed(with_note("spec", spec))
+
+    assert problems(nested(20_000))
+    # Somewhere here it can still be read, and no longer be looked into.
+    for depth in range(300, 1100, 100):
+        assert isinstance(problems(nested(depth)), list)
+
+
 @pytest.mark.parametrize(
     ("function", "word"),
     [

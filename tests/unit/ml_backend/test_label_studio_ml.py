@@ -429,6 +429,14 @@ def test_a_region_beside_the_image_is_dropped(canned: Any) -> None:
     assert len(canned([{"result": [region(x=120, y=0, width=10, height=10)]}], BRUSHES).xyxy) == 0
 
 
+@pytest.mark.parametrize("far", [1e8, 1e307, -1e308])
+def test_coordinates_far_from_the_image_are_no_region(far: float, canned: Any) -> None:
+    entry = region("polygonlabels", points=[[-far, -far], [far, 0], [0, far]])
+    for config in (RECTANGLES, POLYGONS):
+        with pytest.raises(ModelError, match="near the image"):
+            canned([{"result": [entry]}], config)
+
+
 def test_every_shape_is_answered_as_a_mask_where_masks_are_wanted(canned: Any) -> None:
     box = region(x=5, y=20, width=20, height=40)
     ring = region("polygonlabels", points=[[50, 50], [60, 50], [60, 70], [50, 70]])

@@ -22,7 +22,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from nuclio_kit import Filler, Judge, PatchFinder, counted, cvat_server, entry, eventually
 from PIL import Image, ImageOps
-from serving_kit import CURSED, Running, SquareFinder, picture
+from serving_kit import CURSED, Running, SquareFinder, Start, picture
 
 from bridge.core.rle import decode_cvat
 from bridge.errors import ModelError, PluginError
@@ -601,3 +601,30 @@ def test_a_port_tells_whose_it_is_and_refuses_in_json() -> None:
 def test_without_direct_mode_the_port_is_none() -> None:
     with cvat_server([entry("squares")]) as server:
         assert server.get("/api/functions/squares").json()["status"] == {"state": "ready", "httpPort": 0}
+
+
+# --- beside the other dialects --------------------------------------------------------------------------------------
+
+
+def test_cvat_is_answered_by_the_whole_server_too(start: Start) -> None:
+    running = start(more=[entry("filler", Filler())])
+    running.wait_until_ready()
+    for version in VERSIONS:
+        caller = CvatCaller(running.url, version)
+        assert [f.id for f in caller.list()] == ["squares", "filler"]
+        assert [s["label"] for s in caller.detect("squares", PHOTO, LABELS)] == ["cat", "dog"]
+        assert caller.interact("filler", PHOTO, positive=[[1, 1]]) is None
+
+
+def test_the_request_s_id_leads_from_cvat_s_error_to_the_log(start: Start) -> None:
+    running = start()
+    answer = invoke(running, "squares", {"image": "%%%"})
+    assert answer.status_code == 400
+    (line,) = running.events("cvat_call_refused")
+    assert line["request_id"] == answer.headers["x-request-id"]
+
+
+def test_the_routes_are_described(start: Start) -> None:
+    paths = start().get("/openapi.json").json()["paths"]
+    assert {"/api/functions", "/api/functions/{name}", "/api/function_invocations"} <= set(paths)
+    assert paths["/api/function_invocations"]["post"]["requestBody"]

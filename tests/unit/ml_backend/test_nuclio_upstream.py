@@ -50,9 +50,7 @@ def invoke(server: Running, name: str = "vehicles", payload: Any = None, **heade
 @pytest.fixture
 def nowhere() -> str:
     """An address at which nothing listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -118,7 +116,9 @@ def test_ours_win(nuclio: NuclioDashboard) -> None:
     nuclio.functions["squares"] = theirs
     with before(nuclio.url) as server:
         assert listed(server) == ["squares", "vehicles"]
-        assert CvatCaller(server.url).get("squares").labels == {"cat": "rectangle", "dog": "rectangle"}
+        caller = CvatCaller(server.url)
+        for function in (caller.list()[0], caller.get("squares")):
+            assert function.labels == {"cat": "rectangle", "dog": "rectangle"}
         assert len(invoke(server, "squares", {"image": base64.b64encode(PHOTO).decode()}).json()) == 1
     assert [a[1] for a in nuclio.asked] == ["/api/functions"]
 
@@ -293,12 +293,37 @@ def test_only_so_many_calls_are_under_way_and_ours_are_answered_meanwhile(nuclio
 
 def test_a_server_that_has_itself_behind_it_says_so() -> None:
     """Beside CVAT, both are easily called ``nuclio``."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     with cvat_server([entry("squares")], port=port, upstream=lambda log: NuclioUpstream(url, log)) as server:
         assert listed(server) == ["squares"]
         assert invoke(server, "vehicles").status_code == 404
         assert server.get("/api/functions/vehicles").status_code == 404
-        assert server.events("nuclio_upstream_is_this_server")
+        assert len(server.events("nuclio_upstream_is_this_server")) == 2
+
+
+def test_two_servers_that_have_each_other_behind_them_end(nuclio: NuclioDashboard) -> None:
+    port = free_port()
+    back = f"http://127.0.0.1:{port}"
+    with (
+        cvat_server([entry("b")], upstream=lambda log: NuclioUpstream(back, log)) as second,
+        cvat_server([entry("a")], port=port, upstream=lambda log: NuclioUpstream(second.url, log)) as first,
+    ):
+        assert listed(first) == ["a", "b"]
+        assert invoke(first, "b", {"image": base64.b64encode(PHOTO).decode()}).status_code == 200
+        assert invoke(first, "vehicles").status_code == 404
+
+
+def test_a_nuclio_behind_a_server_behind_ours_is_reached(nuclio: NuclioDashboard) -> None:
+    with (
+        before(nuclio.url) as second,
+        cvat_server([entry("a")], upstream=lambda log: NuclioUpstream(second.url, log)) as first,
+    ):
+        assert listed(first) == ["a", "squares", "vehicles"]
+        assert invoke(first, "vehicles").json() == [{"label": "car"}]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
