@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from bridge.core.label_map import parse_label_map
 from bridge.core.masks import MaskCrop
 from bridge.core.rle import encode_cvat
+from bridge.dialects.label_map_file import read_label_map
 from bridge.errors import ConfigError, ModelError
 from ml_backend.models import Interactor, Predictor, Prompt
 from ml_backend.models.catalogue import (
@@ -63,7 +63,8 @@ def create(
         model: what :class:`~ml_backend.models.catalogue.ModelSpec` takes as ``spec``.
         weights: a weights file, for models that take one.
         classes: the class names of ``weights``, with commas between them.
-        labels: model class = label in CVAT, as in ``car=vehicle,person=human``; other classes keep their names.
+        labels: model class = label in CVAT, as in ``car=vehicle,person=human``, or a JSON or YAML file with that; other
+            classes keep their names.
         threshold: confidence from which objects are written, 0 to 1; None takes what the model's makers recommend.
             ``--conf-threshold`` comes first.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` ...
@@ -96,7 +97,7 @@ def create(
             expected="cvat-sdk 2.75 or newer",
             todo="pip install -U cvat-sdk",
         )
-    targets = _targets(card, parse_label_map(labels) if labels.strip() else {})
+    targets = _targets(card, read_label_map(labels))
     shown = card.score_threshold if threshold is None else threshold
     loaded = load(replace(spec, score_threshold=min(shown, FAINTEST)))
     if card.role == "interactor":
@@ -165,9 +166,7 @@ class DetectionFunction:
             elif not as_polygons:
                 answers.append(self._shape("mask", label, mask_points(found.masks[i]), confidence))
             else:
-                points = self._polygon(found.masks[i])
-                if len(points) >= 6:
-                    answers.append(self._shape("polygon", label, points, confidence))
+                answers.append(self._shape("polygon", label, self._polygon(found.masks[i]), confidence))
         return answers
 
     def _attributes(self, name: str) -> list[Any]:

@@ -141,7 +141,7 @@ def _entry(
     score: float | None,
 ) -> Region:
     """``value`` with the label in it, where the control holds labels, as an entry of a result."""
-    if control.kind.endswith("labels") and label is not None:
+    if control.kind.endswith("labels"):
         value[control.kind] = [label]
     region: Region = {
         "id": region_id,

@@ -19,9 +19,10 @@ import importlib.util
 import inspect
 import io
 import logging
+import re
+import secrets
 import shutil
 import tempfile
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -182,8 +183,7 @@ class _Caller:
 
     def __init__(self, plan: _Plan) -> None:
         self.plan = plan
-        self._folder = Path(tempfile.mkdtemp(prefix="labelbridge-"))
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._folder = Path(tempfile.gettempdir()) / f"labelbridge-{secrets.token_hex(8)}"
         self._model = _instance(plan)
         self._takes_context = "context" in _accepted(self._model.predict, {"context": None})
         self._has_resolver = _resolve_files(self._model, self._folder)
@@ -214,14 +214,30 @@ class _Caller:
 
     @contextmanager
     def _file(self, png: bytes) -> Iterator[Path]:
-        """The image as a file. The name tells the content: their code may keep what it computed by path."""
+        """The image as a file, in a folder that is there only meanwhile.
+
+        The path tells the content and stays the same: their code may keep what it computed by path.
+        """
         path = self._folder / f"{hashlib.blake2b(png, digest_size=16).hexdigest()}.png"
-        self._folder.mkdir(exist_ok=True)
-        path.write_bytes(png)
+        with self._writing(path):
+            self._folder.mkdir(mode=0o700)  # fails where somebody else made it
         try:
+            with self._writing(path):
+                path.write_bytes(png)
             yield path
         finally:
-            path.unlink(missing_ok=True)
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    @contextmanager
+    def _writing(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ModelError(
+                f"the image for {self.plan.class_name} cannot be written to {path}: {error.strerror or error}",
+                expected="a folder for temporary files with room in it",
+                todo="Make room there, or let TMPDIR name another folder",
+            ) from None
 
     def _task(self, path: Path) -> dict[str, Any]:
         """A task as Label Studio sends it; its number tells the image too."""
@@ -261,7 +277,7 @@ def _plan(spec: ModelSpec) -> _Plan:
         role = "interactor"
     digest = hashlib.sha256(b"\0".join((source, class_name.encode(), xml.encode()))).hexdigest()
     card = ModelCard(
-        f"{class_name}-{digest[:12]}",
+        f"{re.sub(r'[^A-Za-z0-9_]', '_', class_name)[:40]}-{digest[:12]}",  # names become ids in URLs
         role,
         () if role == "interactor" else classes,
         score_threshold=0.0,  # such a model shows whatever it answers

@@ -85,6 +85,8 @@ def merge(seen: Sighting, windows: Floats) -> Detections:
     Args:
         windows: (V, 4) float64, the views in pixels of the image, by number.
     """
+    if not len(seen.label):
+        return Detections.none()
     pairs = _Pairs.of(seen, windows)
     confidence = seen.confidence.copy()
     stays = np.ones(len(confidence), dtype=np.bool_)

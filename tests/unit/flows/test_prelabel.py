@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -87,6 +88,18 @@ def test_killed_after_writing_a_page(desk: Desk, page: int) -> None:
     assert (result.items, result.failures) == (5, ())
     assert predicted(desk) == dict.fromkeys("12345", 2)
     assert desk.tool.calls["read_page"] == 3 - page
+
+
+def test_another_threshold_is_another_journey(desk: Desk) -> None:
+    """Else pages that a killed run had done would keep what the other threshold let through."""
+    for _ in range(3):
+        desk.picture()
+    desk.durable.kill_after = "page 0"
+    with pytest.raises(Killed):
+        run(desk)
+    desk.tool.calls.clear()
+    run(desk, source=replace(desk.model(), threshold=0.9))
+    assert desk.tool.calls["read_page"] == 2
 
 
 def test_a_lost_answer_ends_the_run_and_the_next_one_goes_on(desk: Desk) -> None:

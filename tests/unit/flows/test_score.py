@@ -8,10 +8,11 @@ import pytest
 from fakes.pictures import CAT, DOG, ELSEWHERE, LOOSE_CAT, TRUTH
 from flow_kit import Desk, Killed
 
+from bridge.core.annotations import Prediction
 from bridge.core.findings import Event, State, Verdict
 from bridge.errors import DataError, ToolUnreachable
 from bridge.flows.score import Counts
-from bridge.flows.sources import StoredPredictions
+from bridge.flows.sources import FilePredictions, StoredPredictions
 
 CAT_ONLY = (("cat", CAT),)
 WRONG = (("dog", CAT), ("dog", DOG))
@@ -209,6 +210,16 @@ class TestInterrupted:
         assert [run.id for run in six.store.runs()] == [result.run_id]
         assert six.states() == ["open"] * 4
         assert result.findings == {"extra": 1, "imprecise": 1, "missing": 1, "wrong_class": 1}
+
+    def test_other_predictions_are_another_run(self, six: Desk) -> None:
+        """What a killed run had read of one file is not held against another file of the same name."""
+        found = Prediction("cat", ELSEWHERE, 0.9, "m")
+        names = [record.item.name for record in six.tool.read_page(None, 100).records]
+        six.durable.kill_after = "page 2"
+        with pytest.raises(Killed):
+            six.score(FilePredictions("m", dict.fromkeys(names, ()), "old content"))
+        result = six.score(FilePredictions("m", dict.fromkeys(names, (found,)), "new content"))
+        assert result.counts.predictions == len(names) - 1  # nobody has submitted one of them
 
     def test_a_lost_answer(self, six: Desk) -> None:
         six.tool.lose = {"read_page"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -109,3 +110,19 @@ def test_too_large_an_image_is_named(tool: MemoryTool) -> None:
     with pytest.raises(ImageError, match=r"1\.png \(item 1\) has 160 x 120 pixels"):
         ImageReader(tool, 19_199).read(Item("1", "1.png", ""))
     assert ImageReader(tool, 19_200).read(Item("1", "1.png", "")).shape == (120, 160, 3)
+
+
+def test_the_key_differs_whenever_the_predictions_do(tool: MemoryTool) -> None:
+    one = source(tool, ColourDetector())
+    others = [
+        source(tool, ColourDetector(), cat="animal"),
+        replace(one, threshold=0.3),
+        StoredPredictions(),
+        StoredPredictions(NAME),
+        FilePredictions(NAME, {}, "aa"),
+        FilePredictions(NAME, {}, "bb"),
+        FilePredictions("other", {}, "aa"),
+    ]
+    keys = [json.dumps(s.key) for s in (one, *others)]
+    assert len(set(keys)) == len(keys)
+    assert one.key == replace(one, batch=7).key == source(tool, ColourDetector(), dog="dog", cat="cat").key

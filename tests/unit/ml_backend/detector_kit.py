@@ -65,8 +65,8 @@ def lively(builder: str, *, masks: bool = False, **args: Any) -> Any:
         if place in name and isinstance(part, nn.Conv2d | nn.Linear)
     ]
     with torch.no_grad():
-        network.train()
-        features = list(network.backbone(seen - 0.5).values())
+        ready = network.eval().transform(list(seen))[0].tensors
+        features = list(network.train().backbone(ready).values())
         if hasattr(network, "head"):
             network.head(features)
         network.eval()(list(seen[:1]))

@@ -24,6 +24,7 @@ from nuclio_kit import Filler, Judge, PatchFinder, counted, cvat_server, entry, 
 from PIL import Image, ImageOps
 from serving_kit import CURSED, Running, SquareFinder, Start, picture
 
+from bridge.core.geometry import envelope, polygon_area
 from bridge.core.rle import decode_cvat
 from bridge.errors import ModelError, PluginError
 from ml_backend.models import Detections
@@ -607,13 +608,28 @@ def test_without_direct_mode_the_port_is_none() -> None:
 
 
 def test_cvat_is_answered_by_the_whole_server_too(start: Start) -> None:
-    running = start(more=[entry("filler", Filler())])
+    running = start(more=[entry("patches", PatchFinder()), entry("filler", Filler())])
     running.wait_until_ready()
     for version in VERSIONS:
         caller = CvatCaller(running.url, version)
-        assert [f.id for f in caller.list()] == ["squares", "filler"]
+        assert [f.id for f in caller.list()] == ["squares", "patches", "filler"]
         assert [s["label"] for s in caller.detect("squares", PHOTO, LABELS)] == ["cat", "dog"]
         assert caller.interact("filler", PHOTO, positive=[[1, 1]]) is None
+
+
+def test_polygons_follow_their_masks(start: Start) -> None:
+    running = start(more=[entry("patches", PatchFinder()), entry("filler", Filler())])
+    caller = CvatCaller(running.url)
+    drawn = caller.interact("filler", PHOTO, positive=[[30, 20]])
+    assert drawn is not None
+    polygon = [tuple(point) for point in drawn["polygon"]]
+    assert envelope(polygon) == pytest.approx((20, 10, 60, 50), abs=1)
+    assert polygon_area(polygon) == pytest.approx(40 * 40, rel=0.06)
+    stored = caller.detect("patches", PHOTO, LABELS, masks_as_polygons=True)[1]
+    flat = stored["points"]
+    polygon = list(zip(flat[::2], flat[1::2], strict=True))
+    assert envelope(polygon) == pytest.approx((100, 30, 180, 90), abs=1)
+    assert polygon_area(polygon) == pytest.approx(80 * 60, rel=0.06)
 
 
 def test_the_request_s_id_leads_from_cvat_s_error_to_the_log(start: Start) -> None:

@@ -227,6 +227,15 @@ def test_a_slow_nuclio_does_not_slow_our_list(nuclio: NuclioDashboard) -> None:
         eventually(lambda: listed(server) == ["squares", "vehicles"])
 
 
+def test_only_the_first_list_waits(nuclio: NuclioDashboard) -> None:
+    with before(nuclio.url, fresh_s=0, first_s=20) as server:
+        assert listed(server) == ["squares", "vehicles"]
+        nuclio.held.clear()
+        began = time.monotonic()
+        assert listed(server) == ["squares", "vehicles"]
+        assert time.monotonic() - began < 5
+
+
 def test_a_list_has_a_time_limit(nuclio: NuclioDashboard) -> None:
     nuclio.held.clear()
     with before(nuclio.url, fresh_s=0, first_s=0.1, list_s=0.5) as server:
@@ -285,6 +294,7 @@ def test_only_so_many_calls_are_under_way_and_ours_are_answered_meanwhile(nuclio
         eventually(lambda: sum(c.done() for c in calls) == 4)
         refused = [c.result() for c in calls if c.done()]
         assert refused == [503] * 4
+        eventually(lambda: sum(a[0] == "POST" for a in nuclio.asked) == 16)
         assert len(invoke(server, "squares", ours).json()) == 1
         assert listed(server) == ["squares"]
         nuclio.held.set()

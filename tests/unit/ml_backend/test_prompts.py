@@ -91,10 +91,10 @@ class TestReading:
         assert found.prompt == Prompt(positive=((30.0, 20.0),), negative=((80.0, 40.0),), box=(20.0, 10.0, 60.0, 50.0))
 
     def test_of_a_turned_rectangle_the_upright_box_around_it_counts(self) -> None:
-        turned = rectangle(50, 10, 20, 40, "r")
+        turned = rectangle(50, 10, 20, 20, "r")
         turned["value"]["rotation"] = 90
-        # A quarter turn clockwise about (100, 10) px: 40 px wide become 40 px high, 40 px high lie to the left.
-        assert asked(turned).prompt.box == pytest.approx((60, 10, 100, 50))
+        # 40 x 20 px, a quarter turn clockwise about (100, 10) px: it then lies to the left.
+        assert asked(turned).prompt.box == pytest.approx((80, 10, 100, 50))
 
     def test_labels_beside_a_bare_shape_are_found(self) -> None:
         config = config_of(tag("Labels", "name", "cat"), tag("Rectangle", "box", smart=True), tag("Brush", "brush"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -43,11 +44,14 @@ class ShortSighted:
         return [self.look(image) for image in images]
 
     def look(self, image: np.ndarray) -> Detections:
+        if not image.size:
+            return Detections.none()
         factor = -(-max(image.shape[:2]) // self.sight)
         small = image[::factor, ::factor]
         if factor > 1:
             rows, columns = image.shape[0] // factor, image.shape[1] // factor
-            small = image[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor, 3).min((1, 3))
+            strips = image[: rows * factor, : columns * factor].reshape(rows, factor, -1).min(1)
+            small = strips.reshape(rows, columns, factor, 3).min(2)
         boxes, labels, masks = [], [], []
         for label, channel in enumerate((0, 2)):
             patches, _ = ndimage.label(small[..., channel] > 200)
@@ -91,17 +95,18 @@ def obeys_the_protocol(found: Detections, width: int, height: int, classes: int)
 
 
 def test_what_is_too_small_in_the_whole_image_is_found_in_tiles() -> None:
-    near, far = (100, 200, 140, 230), (5211, 3702, 5250, 3745)
+    near, far = (100, 200, 118, 216), (5212, 3702, 5230, 3720)
     image = picture(6000, 4000, near, far)
     (blind,) = ShortSighted(320).predict([image])
     (found,) = Tiled(ShortSighted(320), 640).predict([image])
     assert len(blind.label) == 0
-    assert sorted(found.xyxy.tolist()) == [[100, 200, 140, 230], [5212, 3702, 5250, 3744]]
+    assert len(found.label) == 2
+    assert (iou_matrix(np.array([near, far], float), found.xyxy).max(axis=1) > 0.75).all()
 
 
 @pytest.mark.slow
 def test_the_embedded_model_finds_parts_in_a_large_photograph() -> None:
-    scene = scenes.draw_scene(7, 640, 480)
+    scene = scenes.draw_scene(3, 640, 480)
     image = np.empty((4000, 6000, 3), np.uint8)
     image[:] = scene.image.mean(axis=(0, 1))
     left, top = 2900, 1800
@@ -118,11 +123,11 @@ def test_the_embedded_model_finds_parts_in_a_large_photograph() -> None:
         same = np.array([[answer_label == t for t in scene.labels] for answer_label in named(plain, answer)])
         return int(((iou_matrix(answer.xyxy, truth) > 0.5) & same).any(axis=0).sum())
 
-    assert len(truth) >= 5
+    assert len(truth) == 8
     assert hits(blind) == 0
-    assert hits(found) >= 0.8 * len(truth)
+    assert hits(found) >= 7
     # Each part once, and little else on the empty bench around.
-    assert len(found.label) <= 1.3 * len(truth)
+    assert len(found.label) <= 11
 
 
 def named(model: Any, found: Detections) -> list[str]:
@@ -213,7 +218,7 @@ def test_small_images_get_the_predictors_own_answer_in_one_call() -> None:
     large = picture(500, 200, (400, 50, 450, 100))
     found = Tiled(inner, 320).predict([images[0], large, *images[1:]])
     assert inner.calls[0] == [(200, 300), (320, 320), (0, 900)]
-    for one, wanted in zip([found[0], *found[2:]], plain.predict(images[:2]) + [Detections.none()], strict=True):
+    for one, wanted in zip([found[0], *found[2:]], [*plain.predict(images[:2]), Detections.none()], strict=True):
         np.testing.assert_array_equal(one.xyxy, wanted.xyxy)
         np.testing.assert_array_equal(one.confidence, wanted.confidence)
     assert found[1].xyxy.tolist() == [[400, 50, 450, 100]]
@@ -235,9 +240,10 @@ class Noisy:
         random = np.random.default_rng([height, width, int(image[0, 0, 0]), self.count])
         low = random.integers(0, (width, height), (self.count, 2))
         high = np.minimum(low + random.integers(1, 90, (self.count, 2)), (width, height))
-        masks = [MaskCrop(int(x), int(y), np.ones((int(b - y), int(r - x)), bool)) for (x, y), (r, b) in zip(low, high)]
+        corners = np.hstack([low, high]).tolist()
+        masks = [MaskCrop(x1, y1, np.ones((y2 - y1, x2 - x1), bool)) for x1, y1, x2, y2 in corners]
         return Detections(
-            np.hstack([low, high]).astype(float),
+            np.array(corners, float).reshape(-1, 4),
             random.integers(0, 3, self.count),
             -np.sort(-random.random(self.count)),
             tuple(masks) if self.kind == "mask" else (),
@@ -278,7 +284,7 @@ def test_windows_cover_the_image_and_overlap(width: int, height: int, tile: int)
         assert all(b - a == side for a, b in spans)
         if len(windows) * 2 < tiled.MAX_TILES:
             assert side == min(tile, length)
-        for (_, end), (start, _) in zip(spans, spans[1:], strict=False):
+        for (_, end), (start, _) in pairwise(spans):
             assert end - start >= 0.2 * side - 1
 
 

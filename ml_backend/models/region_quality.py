@@ -1,0 +1,109 @@
+"""How good a cut-out region looks, as an estimate of its IoU with the object that was meant.
+
+A cut always finds something. Whether it found an object shows: its edge lies where colours change, its colours are its
+own, it is compact, and the click lies well inside of it. The weights below turn that into an IoU; they were fitted (by
+ridge regression, ``benchmarks/quality/interactive.py --fit``) to regions of photos with known masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from bridge.core.masks import Bools
+from ml_backend.models.region_cut import Cut, Floats, Patch
+
+#: What is measured of a region, in the order of :func:`measure`.
+MEASURES = (
+    "edge",  # mean change of colour along its edge, in mean changes of the patch, at most 6
+    "open",  # share of its edge where colours hardly change
+    "own",  # mean log odds of its colours
+    "other",  # mean log odds of the colours just outside of it
+    "size",  # log of its share of the image
+    "round",  # 4 pi area / perimeter^2, at most 1
+    "solid",  # area / area of its convex hull
+    "deep",  # how far inside the deepest positive click lies, of the most that is possible
+    "off",  # distance of the clicks' mean to its centre, in square roots of its area, at most 1
+    "border",  # share of its edge that is the patch's border
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Attributes:
+    base: the estimate for an average region.
+    mean, spread: (M,) of each measure, over the regions that were fitted.
+    linear, square: (M,) weights of a measure's distance to its mean, in spreads, and of that distance's square.
+    """
+
+    base: float
+    mean: tuple[float, ...]
+    spread: tuple[float, ...]
+    linear: tuple[float, ...]
+    square: tuple[float, ...]
+
+    def estimate(self, measures: npt.NDArray[np.float64]) -> float:
+        """The IoU, in [0, 1]. What lies beyond three spreads counts as three."""
+        apart = np.clip((measures - np.array(self.mean)) / np.array(self.spread), -3, 3)
+        return float(np.clip(self.base + apart @ np.array(self.linear) + apart**2 @ np.array(self.square), 0, 1))
+
+
+def measure(
+    patch: Patch, cut: Cut, mask: Bools, clicks: Sequence[tuple[int, int]], image_pixels: int
+) -> npt.NDArray[np.float64]:
+    """(M,) the MEASURES of ``mask`` (h, w), not empty, cut out of ``patch``.
+
+    Args:
+        clicks: places ``(column, row)`` of the positive clicks in the patch; where there are none, ``deep`` is 1 and
+            ``off`` is 0.
+        image_pixels: of the whole image.
+    """
+    bits = mask.astype(np.uint8)
+    kernel = np.ones((3, 3), np.uint8)
+    area = int(bits.sum())
+    inner = cv2.erode(bits, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=1)
+    edge = mask & (inner == 0)
+    width = max(1, round(0.15 * area**0.5))
+    ring = (cv2.dilate(bits, kernel, iterations=width) > 0) & ~mask
+    change = _colour_change(patch)[edge] if edge.any() else np.zeros(1, np.float32)
+    rings, _ = cv2.findContours(bits, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    perimeter = sum(len(r) for r in rings)
+    hull = max(cv2.contourArea(cv2.convexHull(r)) for r in rings) + perimeter / 2 + 1
+    deep, off = 1.0, 0.0
+    if clicks:
+        depth = cv2.distanceTransform(np.pad(bits, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
+        deep = max(float(depth[row, column]) for column, row in clicks) / float(depth.max())
+        rows, columns = np.nonzero(mask)
+        middle = np.mean(clicks, axis=0)
+        off = min(1.0, float(np.hypot(columns.mean() - middle[0], rows.mean() - middle[1])) / area**0.5)
+    fx, fy = patch.scale
+    border = mask[0].sum() + mask[-1].sum() + mask[:, 0].sum() + mask[:, -1].sum()
+    return np.array(
+        [
+            float(change.mean()),
+            float((change < 1).mean()),
+            float(cut.evidence[mask].mean()),
+            float(cut.evidence[ring].mean()) if ring.any() else 0.0,
+            float(np.log(max(1e-7, area / (fx * fy) / image_pixels))),
+            min(1.0, 4 * np.pi * area / perimeter**2),
+            min(1.0, area / hull),
+            deep,
+            off,
+            min(1.0, float(border) / perimeter),
+        ]
+    )
+
+
+def _colour_change(patch: Patch) -> Floats:
+    """(h, w) the largest change of colour around each pixel, in mean changes of the patch, at most 6."""
+    numbers = patch.lab.astype(np.float32)
+    change = np.zeros(patch.shape, np.float32)
+    change[:, 1:] = np.sqrt(np.square(numbers[:, 1:] - numbers[:, :-1]).sum(axis=2))
+    down = np.sqrt(np.square(numbers[1:] - numbers[:-1]).sum(axis=2))
+    np.maximum(change[1:], down, out=change[1:])
+    change = np.minimum(change / max(1e-3, float(change.mean())), 6)
+    return np.asarray(cv2.dilate(change, np.ones((3, 3), np.uint8)), np.float32)
