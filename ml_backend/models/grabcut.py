@@ -26,7 +26,7 @@ from bridge.errors import ImageError, ModelError
 from ml_backend.models import region_cut, region_quality
 from ml_backend.models.catalogue import ModelCard, ModelSpec
 from ml_backend.models.interactor import Point, Prompt, Segment
-from ml_backend.models.region_cut import Cut, Floats, Labels, Patch
+from ml_backend.models.region_cut import Floats, Labels, Patch
 from ml_backend.models.region_quality import Weights
 
 NAME = "grabcut-1"
@@ -109,7 +109,7 @@ class GrabCut:
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """A prompt in pixels of the kept image, what lies beside it left out. ``size`` is about the object's radius."""
+    """A prompt in pixels of the kept image, without what lies beside it."""
 
     positive: tuple[Point, ...]
     negative: tuple[Point, ...]
@@ -117,24 +117,44 @@ class _Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class _Region:
-    """A region that was cut out: ``mask`` (h, w) of the patch, not empty, and the estimate of its IoU."""
+class Region:
+    """A region that was cut out.
+
+    Attributes:
+        patch: what it was cut out of.
+        mask: (h, w) of the patch, not empty.
+        measures: see :func:`ml_backend.models.region_quality.measure`.
+        quality: the estimate of its IoU.
+    """
 
     patch: Patch
-    cut: Cut
     mask: Bools
+    measures: npt.NDArray[np.float64]
     quality: float
+
+
+def regions(seen: Seen, prompt: Prompt) -> list[Region]:
+    """Every region that is cut out on the way to the answer, before its edge is refined; the last one is the answer."""
+    wish = _wish(seen, prompt)
+    return [] if wish is None else _regions(seen, wish)
+
+
+def _regions(seen: Seen, wish: _Wish) -> list[Region]:
+    if wish.box is None:
+        return _from_clicks(seen, wish)
+    region = _from_box(seen, wish, wish.box)
+    return [] if region is None else [region]
 
 
 def _answer(seen: Seen, prompt: Prompt) -> Segment | None:
     wish = _wish(seen, prompt)
     if wish is None:
         return None
-    region = _from_box(seen, wish, wish.box) if wish.box is not None else _from_clicks(seen, wish)
-    if region is None:
+    found = _regions(seen, wish)
+    if not found:
         return None
-    mask = _in_image(seen, *_with_sharp_edge(seen, wish, region))
-    return None if mask is None else Segment(mask, region.quality)
+    mask = in_image(seen, *_with_sharp_edge(seen, wish, found[-1]))
+    return None if mask is None else Segment(mask, found[-1].quality)
 
 
 def _wish(seen: Seen, prompt: Prompt) -> _Wish | None:
@@ -155,7 +175,7 @@ def _wish(seen: Seen, prompt: Prompt) -> _Wish | None:
     return _Wish(positive, inside(prompt.negative), box) if positive or box else None
 
 
-def _from_box(seen: Seen, wish: _Wish, box: Xyxy) -> _Region | None:
+def _from_box(seen: Seen, wish: _Wish, box: Xyxy) -> Region | None:
     size = math.sqrt((box[2] - box[0]) * (box[3] - box[1])) / 2
     patch = Patch.of(seen.lab, _around(seen, box, _MARGIN), _CUT_PIXELS)
     prior, fixed = region_cut.box_prior(patch, box)
@@ -163,10 +183,10 @@ def _from_box(seen: Seen, wish: _Wish, box: Xyxy) -> _Region | None:
     return _region(seen, wish, patch, prior, fixed, size, BOX_QUALITY, trust=0.6, colours=64, rounds=4, steps=60)
 
 
-def _from_clicks(seen: Seen, wish: _Wish) -> _Region | None:
+def _from_clicks(seen: Seen, wish: _Wish) -> list[Region]:
     tried = [region for radius in _radii(seen, wish) if (region := _at_size(seen, wish, radius)) is not None]
     if not tried:
-        return None
+        return []
     best = max(tried, key=lambda region: region.quality)
     box = _box_of(best)
     size = math.sqrt((box[2] - box[0]) * (box[3] - box[1])) / 2
@@ -184,7 +204,7 @@ def _from_clicks(seen: Seen, wish: _Wish) -> _Region | None:
         rounds=2,
         steps=60,
     )
-    return again or best
+    return [*tried, again or best]
 
 
 def _radii(seen: Seen, wish: _Wish) -> list[float]:
@@ -198,7 +218,7 @@ def _radii(seen: Seen, wish: _Wish) -> list[float]:
     return radii
 
 
-def _at_size(seen: Seen, wish: _Wish, radius: float) -> _Region | None:
+def _at_size(seen: Seen, wish: _Wish, radius: float) -> Region | None:
     x, y = zip(*wish.positive, strict=True)
     window = _clipped(seen, (min(x) - 3 * radius, min(y) - 3 * radius, max(x) + 3 * radius, max(y) + 3 * radius))
     patch = Patch.of(seen.lab, window, _TRY_PIXELS)
@@ -220,7 +240,7 @@ def _region(
     colours: int,
     rounds: int,
     steps: int,
-) -> _Region | None:
+) -> Region | None:
     """What is cut out of ``patch``, None where that is nothing. ``size`` is about the object's radius, in pixels."""
     _heed_clicks(wish, patch, prior, fixed, size)
     found = region_cut.cut(patch, prior, fixed, trust=trust, colours=colours, rounds=rounds, steps=steps)
@@ -229,7 +249,7 @@ def _region(
         return None
     clicks = patch.places(wish.positive)
     measures = region_quality.measure(patch, found, mask, clicks, seen.lab.shape[0] * seen.lab.shape[1])
-    return _Region(patch, found, mask, weights.estimate(measures))
+    return Region(patch, mask, measures, weights.estimate(measures))
 
 
 def _heed_clicks(wish: _Wish, patch: Patch, prior: Floats, fixed: Labels, size: float) -> None:
@@ -258,7 +278,7 @@ def _tidied(mask: Bools, patch: Patch, wish: _Wish) -> Bools:
     return filled
 
 
-def _with_sharp_edge(seen: Seen, wish: _Wish, region: _Region) -> tuple[Patch, Bools]:
+def _with_sharp_edge(seen: Seen, wish: _Wish, region: Region) -> tuple[Patch, Bools]:
     """The region with OpenCV's GrabCut run in a band around its edge: on its own patch, which gives the colour models,
     then on a finer one."""
     patch, mask = region.patch, region.mask
@@ -304,7 +324,7 @@ def _in_band(
     return found if found.sum() >= 0.5 * mask.sum() else None
 
 
-def _prior_from(region: _Region, patch: Patch) -> Floats:
+def _prior_from(region: Region, patch: Patch) -> Floats:
     """Log odds on ``patch`` from a region cut out of a coarser one: certain up to 2, softened at its edge."""
     fx = patch.scale[0] / region.patch.scale[0]
     inside = _resampled(region.patch, region.mask.astype(np.float32), patch)
@@ -329,7 +349,7 @@ def _resampled(source: Patch, values: Floats, target: Patch) -> Floats:
     return np.asarray(held, np.float32)
 
 
-def _in_image(seen: Seen, patch: Patch, mask: Bools) -> MaskCrop | None:
+def in_image(seen: Seen, patch: Patch, mask: Bools) -> MaskCrop | None:
     """A mask of a patch in pixels of the image."""
     x1, y1, x2, y2 = patch.window
     fx, fy = seen.width / seen.lab.shape[1], seen.height / seen.lab.shape[0]
@@ -340,7 +360,7 @@ def _in_image(seen: Seen, patch: Patch, mask: Bools) -> MaskCrop | None:
     return MaskCrop.of(grown > 127, left, top)
 
 
-def _box_of(region: _Region) -> Xyxy:
+def _box_of(region: Region) -> Xyxy:
     """The region's half-open box in pixels of the kept image."""
     rows, columns = np.flatnonzero(region.mask.any(axis=1)), np.flatnonzero(region.mask.any(axis=0))
     fx, fy = region.patch.scale
