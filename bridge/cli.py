@@ -389,7 +389,7 @@ def serve(
     detector: Detector = None,
     interactor: Annotated[
         str | None,
-        typer.Option(help="grabcut, sam_vit_b, ... or none: what answers smart tools (default: setting interactor)."),
+        typer.Option(help="What answers smart tools: grabcut, sam_vit_b, ... or none (default: setting interactor)."),
     ] = None,
     weights: Weights = None,
     classes: Classes = None,

@@ -169,9 +169,12 @@ class Settings(BaseModel):
         Field(default=None, description="YAML file that lists what the model server serves (docs/models.md)."),
     ]
     interactor: Annotated[
-        str,
+        str | None,
         BeforeValidator(_some_text),
-        Field(default="grabcut", description="Model that answers smart points and rectangles; none for no such model."),
+        Field(
+            default=None,
+            description="Model that answers smart points and rectangles, or none (default: the models file's, or grabcut).",
+        ),
     ]
     nuclio_host: Annotated[
         str | None,
@@ -198,12 +201,16 @@ class Settings(BaseModel):
     ]
     embedding_cache_bytes: Annotated[
         int,
-        Field(default=512 * 2**20, ge=1, description="Bytes of images as interactive models keep them (SAM: 4 MiB each)."),
+        Field(
+            default=512 * 2**20, ge=1, description="Bytes of images as interactive models keep them (SAM: 4 MiB each)."
+        ),
     ]
     model_bytes: Annotated[
         int,
         Field(
-            default=8 * 2**30, ge=1, description="Bytes of weights in memory; beyond it, models used long ago are unloaded."
+            default=8 * 2**30,
+            ge=1,
+            description="Bytes of weights in memory; beyond it, models used long ago are unloaded.",
         ),
     ]
     private_networks: Annotated[

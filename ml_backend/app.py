@@ -115,7 +115,9 @@ def serve(
     inside = nuclio_host or host
     if nuclio_port is not None:
         apps.append((server.nuclio_app(), listen(inside, nuclio_port)))
-    apps += [(server.direct_app(name), listen(inside, number)) for name, number in ports.items()]
+    apps += [
+        (server.direct_app(name), listen(inside, number)) for name, number in ports.items() if name in server.functions
+    ]
     servers = Servers(apps)
     log.info("listening", url=url_of(apps[0][1]), models={e.id: e.card.name for e in entries})
     if nuclio_port is not None:

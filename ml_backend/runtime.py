@@ -262,7 +262,8 @@ class Runtime:
         now, name = time.monotonic(), entry.card.name
         found: list[Outcome] = []
         for reference in references:
-            digest = self._digests.get(reference)
+            # Text that is the image itself takes longer to hash than to answer anew.
+            digest = None if reference.inline else self._digests.get(reference)
             if digest is None or digest[1] < now:
                 return None
             seen = self._seen.get((name, digest[0]))
@@ -340,7 +341,7 @@ class Runtime:
 
     async def _content(self, reference: ImageRef) -> tuple[str, bytes | None]:
         """The SHA-256 of the image's bytes, and these where they had to be read."""
-        known = self._digests.get(reference)
+        known = None if reference.inline else self._digests.get(reference)
         if known is not None and known[1] >= time.monotonic():
             return known[0], None
         try:

@@ -64,7 +64,11 @@ class Server:
         self._metrics = metrics = Metrics()
         self._images = images or ImageSource(settings)
         self._runtime = runtime = Runtime(entries, self._images, settings, metrics, log, on_failure)
-        self._upstream = NuclioUpstream(settings.nuclio_upstream, log) if settings.nuclio_upstream else None
+        self._upstream = (
+            NuclioUpstream(settings.nuclio_upstream, log, max_body_bytes=settings.max_body_bytes)
+            if settings.nuclio_upstream
+            else None
+        )
         self._nuclio = NuclioDialect(
             runtime,
             functions,
@@ -112,6 +116,11 @@ class Server:
         keys = Keys(settings.user, settings.password, settings.token)
         page = Endpoint("GET", "/openapi.json", described, "This description")
         return self._application([*endpoints, page], keys if keys.any else None, self._lifespan)
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The ids under which CVAT lists what is served."""
+        return self._nuclio.ids
 
     def nuclio_app(self) -> Starlette:
         """What CVAT talks to, and nothing else: it has no authentication."""

@@ -160,9 +160,8 @@ def edge_prices(lab: Pixels) -> tuple[Floats, Floats]:
     steepness = np.float32(1 / (2 * max(1e-3, float(right.sum() + down.sum()) / pairs)))
 
     def price(squared: Floats) -> Floats:
-        return np.float32(_SMOOTHNESS) * (
-            np.float32(_LEAST_SMOOTH) + np.float32(1 - _LEAST_SMOOTH) * np.exp(-steepness * squared)
-        )
+        kept = np.float32(_LEAST_SMOOTH) + np.float32(1 - _LEAST_SMOOTH) * np.exp(-steepness * squared)
+        return np.asarray(np.float32(_SMOOTHNESS) * kept, np.float32)
 
     return price(right), price(down)
 
@@ -185,7 +184,8 @@ def box_prior(patch: Patch, box: Xyxy) -> tuple[Floats, Labels]:
 
 def disc_prior(patch: Patch, points: Sequence[Point], radius: float) -> Floats:
     """Log odds for an object of about ``radius`` pixels of the image around the nearest of ``points``."""
-    return np.maximum(2.0 - 2.7 * np.square(patch.distance(points) / np.float32(radius)), -3).astype(np.float32)
+    away = patch.distance(points) / np.float32(radius)
+    return np.asarray(np.maximum(2.0 - 2.7 * np.square(away), -3), np.float32)
 
 
 def pin(fixed: Labels, patch: Patch, points: Sequence[Point], radius: float, value: int) -> None:

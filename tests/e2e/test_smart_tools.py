@@ -58,8 +58,7 @@ class Editor:
         self.page.wait_for_url(lambda url: "login" not in url)
         self.page.goto(f"{server.url}/projects/{project.id}/data?task={project.tasks[0]}")
         self.page.locator(".konvajs-content canvas").first.wait_for()
-        self.page.get_by_test_id("bottombar-auto-annotation-toggle").check(force=True)
-        self.page.locator(".lsf-tool_smart").first.wait_for()
+        self._switch_on()
 
     def take(self, tool: str, control: str, label: str) -> None:
         """Choose a label, then the smart tool: a label is let go after each region that was drawn with it."""
@@ -119,6 +118,18 @@ class Editor:
         whole = Image.new("RGB", (1400, 900))
         whole.paste(Image.open(io.BytesIO(shot)).convert("RGB").crop(window), window[:2])
         return np.asarray(whole.crop(self._edges(_IMAGE)).resize((WIDTH, HEIGHT))).astype(np.int16)
+
+    def _switch_on(self) -> None:
+        """Auto-Annotation. While the task is still being loaded, the editor switches it off again."""
+        toggle = self.page.get_by_test_id("bottombar-auto-annotation-toggle")
+        toggle.wait_for(state="attached")
+        for _ in range(20):
+            if not toggle.is_checked():
+                toggle.click(force=True)
+            self.page.wait_for_timeout(1000)
+            if toggle.is_checked() and self.page.locator(".lsf-tool_smart").count():
+                return
+        pytest.fail("Auto-Annotation cannot be switched on")
 
     def _asked(self) -> Any:
         return self.page.expect_response(lambda r: "/interactive-annotating" in r.url)
