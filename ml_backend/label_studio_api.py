@@ -173,7 +173,7 @@ class LabelStudioDialect:
             tasks=tasks,
             label_config=label_config if isinstance(label_config, str) else self._projects.schema(project),
             project=project,
-            context=context if isinstance(context, dict) and context.get("result") else None,
+            context=context if isinstance(context, dict) else None,
         )
 
     async def _predictions(self, question: _Question, gone: Gone) -> list[Any]:

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.core.annotations import Mask
+from bridge.core.masks import MaskCrop
 from bridge.errors import DataError
 
 Ints = npt.NDArray[np.int64]
@@ -98,17 +99,25 @@ def coco_counts(text: str) -> tuple[int, ...]:
 def encode_brush(mask: Bools) -> list[int]:
     """A (H, W) bool array as Label Studio's brush run lengths: bytes, each 0 to 255."""
     _check_frame(*mask.shape)
-    lengths = _runs(mask.ravel())
-    values = np.where(np.arange(len(lengths)) % 2, 255, 0)
-    lengths, values = lengths[lengths > 0] * 4, values[lengths > 0]
-    # A run longer than the largest size can say becomes several.
-    limit = 1 << _BRUSH_SIZES[-1]
-    pieces = -(-lengths // limit)
-    last = np.cumsum(pieces) - 1
-    remainder = lengths - (pieces - 1) * limit
-    lengths, values = np.full(pieces.sum(), limit), np.repeat(values, pieces)
-    lengths[last] = remainder
-    return np.packbits(_brush_bits(mask.size * 4, lengths, values)).tolist()
+    return _pack_brush(_runs(mask.ravel()), mask.size)
+
+
+def encode_brush_crop(mask: MaskCrop, height: int, width: int) -> list[int]:
+    """As :func:`encode_brush`, for the mask on the whole image of ``height`` x ``width``, at the cost of its crop only.
+
+    What lies outside of the image is cut off.
+    """
+    _check_frame(height, width)
+    bits = mask.bits[: max(height - mask.top, 0), : max(width - mask.left, 0)]
+    rows, columns = bits.shape
+    framed = np.zeros((rows, columns + 2), dtype=np.bool_)
+    framed[:, 1:-1] = bits
+    row, column = np.divmod(np.flatnonzero(framed[:, 1:] != framed[:, :-1]), columns + 1)
+    edges = (mask.top + row) * width + mask.left + column
+    # Where a run ends with its row and another begins with the next row, they are one.
+    joints = np.flatnonzero(edges[1:] == edges[:-1])
+    edges = np.delete(edges, np.concatenate([joints, joints + 1]))
+    return _pack_brush(np.diff(np.concatenate([[0], edges, [height * width]])), height * width)
 
 
 def decode_brush(rle: Sequence[int], height: int, width: int) -> Bools:
@@ -209,6 +218,20 @@ def _from_runs(counts: Sequence[int], size: int, what: str) -> Bools:
 def _does_not_fit(values: Ints, groups: Ints) -> Bools:
     half = np.int64(1) << (5 * groups - 1)
     return (values < -half) | (values >= half)
+
+
+def _pack_brush(lengths: Ints, pixels: int) -> list[int]:
+    """Lengths of alternating runs of ``pixels`` pixels in all, beginning with the (possibly empty) run of False."""
+    values = np.where(np.arange(len(lengths)) % 2, 255, 0)
+    lengths, values = lengths[lengths > 0] * 4, values[lengths > 0]
+    # A run longer than the largest size can say becomes several.
+    limit = 1 << _BRUSH_SIZES[-1]
+    pieces = -(-lengths // limit)
+    last = np.cumsum(pieces) - 1
+    remainder = lengths - (pieces - 1) * limit
+    lengths, values = np.full(pieces.sum(), limit), np.repeat(values, pieces)
+    lengths[last] = remainder
+    return np.packbits(_brush_bits(pixels * 4, lengths, values)).tolist()
 
 
 def _brush_bits(count: int, lengths: Ints, values: Ints) -> npt.NDArray[np.uint8]:

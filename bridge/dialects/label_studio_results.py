@@ -12,7 +12,7 @@ from typing import Any
 
 from bridge.core.annotations import Box, Polygon
 from bridge.core.masks import MaskCrop
-from bridge.core.rle import encode_brush
+from bridge.core.rle import encode_brush_crop
 from bridge.dialects.label_studio_config import Control, LabelConfig, Place
 from bridge.dialects.label_studio_regions import Region, box_to_value, polygon_to_value
 from bridge.errors import DataError
@@ -75,7 +75,7 @@ def mask_entries(
 
     The run lengths are those of the whole image, ``width`` x ``height`` pixels, as Label Studio stores them.
     """
-    value = {"format": "rle", "rle": encode_brush(mask.full(height, width))}
+    value = {"format": "rle", "rle": encode_brush_crop(mask, height, width)}
     return _entries(place, region_id, value, width, height, score)
 
 

@@ -1,9 +1,10 @@
 """Where Label Studio gives out images that lie in cloud storage.
 
-A task may name its image as ``s3://bucket/key`` (or ``gs://``, ``azure-blob://``). Label Studio 1.23.2 keeps the secrets
-of the bucket, and serves the image under an address of the task: depending on the storage's settings it answers with the
-image itself, or with a redirect (303) to a pre-signed URL of the bucket, which is another origin and wants no token. It
-answers 404 where no storage of the task's project has that bucket, and 403 where the caller may not see the task.
+A task may name its image as ``s3://bucket/key`` (or ``gs://``, ``azure-blob://``). Label Studio 1.23.2 keeps the
+secrets of the bucket, and serves the image under an address of the task: depending on the storage's settings it answers
+with the image itself, or with a redirect (303) to a pre-signed URL of the bucket, which is another origin and wants no
+token. It answers 404 where no storage of the task's project has that bucket, and 403 where the caller may not see the
+task.
 
 Pure: no I/O.
 """
@@ -23,7 +24,7 @@ def is_cloud(text: str) -> bool:
 
 
 def cloud_path(text: str, task: str) -> str | None:
-    """The path on Label Studio to request for the object ``text`` of ``task``, with query, relative to its base address.
+    """The path on Label Studio, with query, to request for the object ``text`` of ``task``; below its base address.
 
     None where ``text`` names nothing in cloud storage, or ``task`` is no task's id: Label Studio gives out such images
     by task only. The whole text is encoded (URL-safe base64), so nothing in it can leave the query.

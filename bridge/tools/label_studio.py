@@ -7,7 +7,6 @@ person did since the scoring is seen and makes the fix a conflict, unsubmitted d
 
 from __future__ import annotations
 
-import base64
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 from bridge.core.annotations import Box, Item, LabelSet, Record, digest
 from bridge.core.findings import Verdict
 from bridge.dialects.label_studio import LabelConfig, Size, box_entries, parse_label_config, prediction_entry
+from bridge.dialects.label_studio_storage import cloud_path
 from bridge.errors import AuthError, ConfigError, DataError, ImageError, NotFound, ToolError, ToolUnreachable
 from bridge.images import size_of
 from bridge.net import origin_of, public_url
@@ -27,8 +27,6 @@ from bridge.tools.label_studio_review import ReviewDesk
 
 _BATCH = 100
 """Tasks named in one request: their ids stand in the address, and proxies refuse long ones."""
-
-_CLOUD_SCHEMES = ("s3", "gs", "azure-blob")
 
 
 class LabelStudio:
@@ -219,10 +217,10 @@ class LabelStudio:
     def _reachable(self, item: Item) -> str:
         """An address that can be fetched. Label Studio reads cloud storage for us, with its own credentials."""
         reference = item.image
+        path = cloud_path(reference, item.id)
+        if path is not None:
+            return path
         scheme = urlsplit(reference).scheme if "://" in reference.split("?", 1)[0] else ""
-        if scheme in _CLOUD_SCHEMES:
-            uri = base64.urlsafe_b64encode(reference.encode()).decode()
-            return f"/tasks/{item.id}/resolve/?fileuri={uri}"
         if not reference or reference.startswith("data:") or scheme not in ("", "http", "https"):
             found = f"its reference is {public_url(reference)[:60]!r}" if reference else "it has none"
             raise _image_error(item, found, "Use a file of Label Studio's, cloud storage, or an http address")

@@ -164,12 +164,12 @@ def _project_checks(client: LabelStudioClient, project_id: int) -> Iterator[Chec
         yield _failed("Label configuration", error)
         return
     names = config.labels.names
-    has_boxes = config.control_for("rectanglelabels") or config.control_for("rectangle")
+    usable = bool((names and config.shape_controls) or config.choices)
     yield Check(
         "Label configuration",
-        bool(names and has_boxes),
+        usable,
         f"labels {', '.join(names)}" if names else "no labels for regions of the image",
-        "" if names and has_boxes else "Add RectangleLabels with at least one label in the labelling settings",
+        "" if usable else "Add RectangleLabels with at least one label in the labelling settings",
     )
 
 

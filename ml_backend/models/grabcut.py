@@ -40,6 +40,8 @@ _SMALLEST, _LARGEST, _RATIO, _LEAST_RADIUS = 0.02, 0.6, 1.7, 8.0
 #: Seen around a box or region, as a share of its mean side.
 _MARGIN = 0.5
 #: Parts smaller than this share of the largest one are dropped, unless they were clicked; so are holes, of the whole.
+#: How far clicks pull, in radii of the object, and how strongly, in log odds.
+_REACH, _PULL, _PUSH = 0.4, 3.0, 8.0
 _SMALL_PART = 0.1
 _SMALL_HOLE = 0.05
 
@@ -253,29 +255,30 @@ def _region(
 
 
 def _heed_clicks(wish: _Wish, patch: Patch, prior: Floats, fixed: Labels, size: float) -> None:
-    """Clicks pull at what is near them, and decide what is under them."""
-    near = np.float32(0.4 * size)
-    for points, pull in ((wish.positive, 2.0), (wish.negative, -4.0)):
-        if points:
-            prior += np.float32(pull) * np.exp(-np.square(patch.distance(points) / near))
+    """Clicks pull at what is easily reached from them, each as far as no click of the other kind is nearer; they decide
+    what is under them."""
+    if wish.positive or wish.negative:
+        change = patch.change()
+        ours, theirs = patch.way(wish.positive, change), patch.way(wish.negative, change)
+        near = np.float32(_REACH * size)
+        for way, other, pull in ((ours, theirs, _PULL), (theirs, ours, -_PUSH)):
+            prior += np.where(way < other, np.float32(pull) * np.exp(-np.square(way / near)), 0)
     region_cut.pin(fixed, patch, wish.negative, 0.05 * size, -1)
     region_cut.pin(fixed, patch, wish.positive, 0.05 * size, 1)
 
 
 def _tidied(mask: Bools, patch: Patch, wish: _Wish) -> Bools:
-    """``mask`` without small parts and small holes; of clicks without a box only what was clicked."""
-    clicks = patch.places(wish.positive)
-    if wish.box is None:
-        kept = region_cut.connected(mask, clicks)
-    else:
+    """``mask`` without small parts and small holes, and without parts that hold only negative clicks; of clicks without
+    a box only what was clicked."""
+    on, beside = patch.places(wish.positive), patch.places(wish.negative)
+    kept = region_cut.connected(mask, on)
+    if wish.box is not None:
         _, number, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
         areas = stats[1:, cv2.CC_STAT_AREA]
-        large = np.flatnonzero(areas >= _SMALL_PART * areas.max(initial=1)) + 1
-        kept = np.isin(number, large) | region_cut.connected(mask, clicks)
-    filled = region_cut.without_holes(kept, _SMALL_HOLE * float(kept.sum()))
-    for column, row in patch.places(wish.negative):
-        filled[row, column] = kept[row, column]
-    return filled
+        large = np.isin(number, np.flatnonzero(areas >= _SMALL_PART * areas.max(initial=1)) + 1)
+        refused = region_cut.connected(region_cut.without_holes(large), beside)
+        kept |= large & ~refused if (large & ~refused).any() else large
+    return region_cut.without_holes(kept, _SMALL_HOLE * float(kept.sum()), beside)
 
 
 def _with_sharp_edge(seen: Seen, wish: _Wish, region: Region) -> tuple[Patch, Bools]:
@@ -292,7 +295,7 @@ def _with_sharp_edge(seen: Seen, wish: _Wish, region: Region) -> tuple[Patch, Bo
     if step < 1.2:
         return patch, sharp
     guess = _resampled(patch, sharp.astype(np.float32), finer) > 0.5
-    finest = _in_band(finer, guess, max(2, round(1.5 * step)), wish, theirs, ours, cv2.GC_EVAL_FREEZE_MODEL)
+    finest = _in_band(finer, guess, max(2, round(1.5 * step)), wish, theirs, ours, cv2.GC_EVAL)
     return finer, guess if finest is None else finest
 
 

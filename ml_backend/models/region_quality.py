@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.core.masks import Bools
-from ml_backend.models.region_cut import Cut, Floats, Patch
+from ml_backend.models.region_cut import Cut, Patch
 
 #: What is measured of a region, in the order of :func:`measure`.
 MEASURES = (
@@ -69,7 +69,8 @@ def measure(
     edge = mask & (inner == 0)
     width = max(1, round(0.15 * area**0.5))
     ring = (cv2.dilate(bits, kernel, iterations=width) > 0) & ~mask
-    change = _colour_change(patch)[edge] if edge.any() else np.zeros(1, np.float32)
+    around = cv2.dilate(patch.change(), kernel)
+    change = around[edge] if edge.any() else np.zeros(1, np.float32)
     rings, _ = cv2.findContours(bits, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     perimeter = sum(len(r) for r in rings)
     hull = max(cv2.contourArea(cv2.convexHull(r)) for r in rings) + perimeter / 2 + 1
@@ -96,14 +97,3 @@ def measure(
             min(1.0, float(border) / perimeter),
         ]
     )
-
-
-def _colour_change(patch: Patch) -> Floats:
-    """(h, w) the largest change of colour around each pixel, in mean changes of the patch, at most 6."""
-    numbers = patch.lab.astype(np.float32)
-    change = np.zeros(patch.shape, np.float32)
-    change[:, 1:] = np.sqrt(np.square(numbers[:, 1:] - numbers[:, :-1]).sum(axis=2))
-    down = np.sqrt(np.square(numbers[1:] - numbers[:-1]).sum(axis=2))
-    np.maximum(change[1:], down, out=change[1:])
-    change = np.minimum(change / max(1e-3, float(change.mean())), 6)
-    return np.asarray(cv2.dilate(change, np.ones((3, 3), np.uint8)), np.float32)

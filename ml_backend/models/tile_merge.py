@@ -207,10 +207,11 @@ def _stitched(seen: Sighting, pairs: _Pairs, stays: Bools) -> Iterator[list[int]
                     views.add(view)
                     del left[other]
         box = np.hstack([seen.xyxy[group, :2].min(axis=0), seen.xyxy[group, 2:].max(axis=0)])[None]
-        for other in [other for member in group for _, other in partners[member] if other in left]:
+        # Fainter sightings of the same from yet other views say nothing new.
+        for other in {other for member in group for _, other in partners[member] if other in left}:
             inside = areas(_intersection(box, seen.xyxy[[other]]))[0]
-            if inside >= COVERED * areas(seen.xyxy[[other]])[0]:
-                left.pop(other, None)
+            if int(seen.view[other]) not in views and inside >= COVERED * areas(seen.xyxy[[other]])[0]:
+                del left[other]
         yield group
 
 

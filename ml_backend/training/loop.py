@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -151,9 +152,10 @@ class _State:
             for group in self.optimiser.param_groups:
                 group["lr"] = recipe.rate(progress, plan.batch)
             loss = self._loss(views)
-            if not torch.isfinite(loss):
+            value = float(loss.detach())
+            if not math.isfinite(value):
                 raise ModelError(
-                    f"the loss is {float(loss)} in step {k + 1} of epoch {number}",
+                    f"the loss is {value} in step {k + 1} of epoch {number}",
                     expected="a finite loss",
                     todo="Start from other weights, or check the annotations for boxes far outside of their images",
                 )
@@ -163,7 +165,7 @@ class _State:
             self.optimiser.step()
             step = (number - 1) * steps + k + 1
             average_into(self.average, self.network, min(decay, (1 + step) / (10 + step)))
-            total += float(loss.detach())
+            total += value
         return total / steps
 
     def _views(self, number: int, steps: int) -> Iterator[tuple[list[View], float]]:

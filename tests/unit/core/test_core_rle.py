@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from bridge.core import rle
 from bridge.core.annotations import Mask
+from bridge.core.masks import MaskCrop
 from bridge.errors import DataError
 
 BAR = np.zeros((3, 4), dtype=np.bool_)
@@ -131,3 +135,9 @@ def test_a_damaged_cvat_mask_is_named(points: list[float], message: str) -> None
 def test_an_empty_mask_has_no_cvat_form() -> None:
     with pytest.raises(DataError, match="empty mask"):
         rle.encode_cvat(np.zeros((2, 2), dtype=np.bool_))
+
+
+@given(arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9))), st.integers(0, 8), st.integers(0, 8))
+def test_a_crop_is_brushed_as_its_whole_frame_is(bits: np.ndarray, left: int, top: int) -> None:
+    mask = MaskCrop(left, top, bits)
+    assert rle.encode_brush_crop(mask, 11, 12) == rle.encode_brush(mask.full(11, 12))

@@ -367,6 +367,16 @@ def test_faint_pieces_do_not_stretch_a_sure_one() -> None:
     assert merged(*rows) == [([50, 10, 150, 42], 0.9)]
 
 
+def test_two_pieces_in_one_view_are_two_objects() -> None:
+    rows = [((50, 10, 100, 40), 0.9, 1, True), ((55, 12, 100, 44), 0.8, 1, True), ((80, 10, 150, 42), 0.85, 2, True)]
+    assert merged(*rows) == [([50, 10, 150, 42], 0.9), ([55, 12, 100, 44], 0.8)]
+
+
+def test_a_faint_piece_inside_of_what_was_put_together_goes() -> None:
+    rows = [((50, 10, 100, 40), 0.9, 1, True), ((80, 10, 150, 42), 0.8, 2, True), ((85, 12, 140, 40), 0.1, 0, True)]
+    assert merged(*rows) == [([50, 10, 150, 42], 0.9)]
+
+
 # Set-up.
 
 
