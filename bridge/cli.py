@@ -525,8 +525,8 @@ def _warn_of_changes(source: CrossFitPredictions, store: Store, run_id: str, out
     changes = source.training.changes(record for chunk in store.chunks(run_id) for record in chunk)
     if changes.new or changes.changed:
         output.warn(
-            f"Since the training of {source.training.record['finished_at'][:10]}, {changes.new} items are new "
-            f"(predicted by its final model, which has not seen them) and {changes.changed} have other annotations. "
+            f"Since the training, new images: {changes.new}, predicted by the final model, which has not seen them. "
+            f"Images labelled otherwise since then: {changes.changed}. "
             "Train again when that is much."
         )
 

@@ -160,7 +160,7 @@ class Settings(BaseModel):
         SecretText | None,
         Field(
             default=None,
-            description="Secret that callers of the model server may show as a bearer token instead of user and password.",
+            description="Secret that callers of the model server may show as a bearer token instead of a password.",
         ),
     ]
     models: Annotated[
@@ -173,7 +173,7 @@ class Settings(BaseModel):
         BeforeValidator(_some_text),
         Field(
             default=None,
-            description="Model that answers smart points and rectangles, or none (default: the models file's, or grabcut).",
+            description="What answers smart points and rectangles, or none (default: the models file's, or grabcut).",
         ),
     ]
     nuclio_host: Annotated[

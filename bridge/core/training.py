@@ -108,7 +108,8 @@ class Trainer(Protocol):
     @property
     def recipe(self) -> Mapping[str, Any]:
         """JSON-able: the network, the digest of the weights it starts from, and all that shapes the training beside
-        the images, the seed and the number of epochs."""
+        the images, the seed and the number of epochs. Where those weights were trained on a target's images, its
+        ``trained_on`` names the target."""
 
     @property
     def side(self) -> int:

@@ -173,7 +173,7 @@ def train(bench: Bench, options: TrainOptions, page_size: int) -> TrainResult:
     """Train, or go on with the same training, or find that it is done.
 
     Raises:
-        DataError: nothing is labelled, or too few images for so many folds.
+        DataError: nothing is labelled, too few images for so many folds, or the network knows the images already.
         ModelError: the network cannot be had or trained.
         ToolError: the tool failed; running again goes on.
         Busy: another process is at the same training.
@@ -182,6 +182,12 @@ def train(bench: Bench, options: TrainOptions, page_size: int) -> TrainResult:
     submitted = read_samples(bench.tool, info.labels, page_size, bench.progress, info.items)
     trained, labels = _labels(info, submitted)
     trainer = bench.trainer(labels)
+    if options.folds and trainer.recipe.get("trained_on") == info.target:
+        raise DataError(
+            f"the weights to start from were trained on {info.target}: no image would be out of sample",
+            expected="weights that have not seen these images",
+            todo="Start from the network that those weights were trained from, or ask for one model: --folds 0",
+        )
     key = digest([info.target, submitted.snapshot, dict(trainer.recipe), asdict(options)])
     folder = bench.folder / key
     with locked(folder, info.target):

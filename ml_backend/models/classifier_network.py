@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -14,10 +13,13 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from bridge.errors import ModelError
+from bridge.errors import LabelbridgeError, ModelError
 from ml_backend.models import Detections, Kind
-from ml_backend.models.catalogue import DEFAULT_THRESHOLD, Precision
+from ml_backend.models.catalogue import DEFAULT_THRESHOLD, Accelerator, Precision
+from ml_backend.models.dense_stages import Autocast
+from ml_backend.models.openvino_network import StreamedNetwork, convert, is_installed
 from ml_backend.models.pixels import Image, check_images, shrink
+from ml_backend.models.precision import Arithmetic, choose_precision
 from ml_backend.models.torchvision_detector import choose_device
 from ml_backend.models.weights import State, load_state, parse_state, read_bytes
 
@@ -40,18 +42,21 @@ class TorchvisionClassifier:
     """A classification network with its class names.
 
     Args:
-        network: (B, 3, h, w) float32 -> (B, C) float32 logits.
+        network: (B, 3, h, w) float32 -> (B, C) float32 logits; its layers may be changed.
         name: see ``Predictor.name``.
         classes: C class names.
         preset: (3, H, W) uint8 RGB tensor -> (3, h, w) float32, as the network was trained.
         multi_label: each class is a question of its own (sigmoid); else exactly one class is right (softmax).
         device: where it runs, such as ``cpu`` or ``cuda``.
-        precision: of the arithmetic; ``auto`` is bf16 on a CUDA device that computes it, else fp32.
+        precision: see :func:`~ml_backend.models.precision.choose_precision`.
+        accelerator: ``auto`` is OpenVINO on a CPU where it is installed and knows the network, else torch.
         score_threshold: classes below this probability are not answered.
-        batch_size: images per forward pass; None: 1 on a CPU, else 32.
+        batch_size: images per forward pass; None: 1 on a CPU, 16 by OpenVINO, else 32.
 
     Raises:
-        ModelError: the device does not exist here.
+        ModelError: the device does not exist here or cannot compute in that precision, or OpenVINO cannot run the
+            network although it was asked for.
+        ConfigError: OpenVINO was asked for and is not installed.
     """
 
     def __init__(
@@ -63,19 +68,25 @@ class TorchvisionClassifier:
         preset: Any,
         multi_label: bool = False,
         device: str = "auto",
-        precision: Precision = "auto",
+        precision: Precision = "fp32",
+        accelerator: Accelerator = "torch",
         score_threshold: float = DEFAULT_THRESHOLD,
         batch_size: int | None = None,
     ) -> None:
         self._device = choose_device(device)
-        self._network = network.to(self._device).eval()
         self._name = name
         self._classes = tuple(classes)
         self._preset = preset
         self._multi_label = multi_label
-        self._dtype = _dtype(precision, self._device)
         self._threshold = score_threshold
-        self._batch_size = batch_size or (1 if self._device.type == "cpu" else 32)
+        ready: Any = network.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        arithmetic = choose_precision(precision, str(self._device))
+        self._streams = self._on_openvino(ready, accelerator, arithmetic)
+        self._network = ready if arithmetic == "fp32" else Autocast(ready, arithmetic)
+        if self._streams is not None:
+            # OpenVINO has a copy of the weights.
+            del self._network
+        self._batch_size = batch_size or (16 if self._streams else 1 if self._device.type == "cpu" else 32)
 
     @property
     def name(self) -> str:
@@ -108,11 +119,31 @@ class TorchvisionClassifier:
                 answers[i] = self._detections(probabilities, images[i])
         return answers
 
+    def _on_openvino(
+        self, network: nn.Module, accelerator: Accelerator, arithmetic: Arithmetic
+    ) -> StreamedNetwork | None:
+        """The network on OpenVINO; None where torch is to run it."""
+        if accelerator == "torch" or (accelerator == "auto" and (self._device.type != "cpu" or not is_installed())):
+            return None
+        shape = (1, 3, *(self._preset.crop_size * 2)[:2])
+        try:
+            if self._device.type != "cpu":
+                raise ModelError(
+                    f"the accelerator openvino was asked for on the device {self._device}",
+                    expected="OpenVINO on the CPU only",
+                    todo="Choose the device cpu, or leave the accelerator out",
+                )
+            return StreamedNetwork(convert(network, [torch.ones(shape)]), shape, arithmetic)
+        except LabelbridgeError:
+            if accelerator == "openvino":
+                raise
+            return None
+
     def _run(self, images: list[Image]) -> Floats:
         """(B, C) float64 probabilities."""
         try:
-            with torch.inference_mode(), self._autocast():
-                logits = self._network(torch.stack([self._preset(self._tensor(image)) for image in images])).float()
+            with torch.inference_mode():
+                logits = self._by_openvino(self._streams, images) if self._streams else self._by_torch(images)
                 shares = logits.sigmoid() if self._multi_label else logits.softmax(dim=1)
             return np.asarray(shares.cpu().numpy(), dtype=np.float64)
         except torch.OutOfMemoryError as error:
@@ -122,14 +153,24 @@ class TorchvisionClassifier:
                 todo="Lower the batch size, or run on another device",
             ) from None
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self._device.type, dtype=self._dtype) if self._dtype is not None else nullcontext()
+    def _by_torch(self, images: list[Image]) -> Tensor:
+        inputs = torch.stack([self._input(image) for image in images])
+        logits: Tensor = self._network(inputs.contiguous(memory_format=torch.channels_last))
+        return logits
 
-    def _tensor(self, image: Image) -> Tensor:
+    def _by_openvino(self, streams: StreamedNetwork, images: list[Image]) -> Tensor:
+        def fill(i: int, array: npt.NDArray[np.float32]) -> None:
+            array[0] = self._input(images[i]).numpy()
+
+        return torch.from_numpy(np.concatenate([answer[0].copy() for answer in streams.run(len(images), fill)]))
+
+    def _input(self, image: Image) -> Tensor:
+        """(3, h, w) float32 on the device."""
         small, _ = shrink(_middle(image))
         # torch takes neither read-only arrays nor negative strides.
         usable = small if small.flags.writeable and small.flags.c_contiguous else small.copy(order="C")
-        return torch.from_numpy(usable).to(self._device).permute(2, 0, 1)
+        tensor: Tensor = self._preset(torch.from_numpy(usable).to(self._device).permute(2, 0, 1))
+        return tensor
 
     def _detections(self, probabilities: Floats, image: Image) -> Detections:
         height, width = image.shape[:2]
@@ -259,12 +300,6 @@ def _outputs(network: nn.Module, state: State, classes: int) -> int | None:
     )
     sizes = {shape[0] for shape in odd.values() if len(shape) > 0}
     return sizes.pop() if fits and len(sizes) == 1 else None
-
-
-def _dtype(precision: Precision, device: torch.device) -> torch.dtype | None:
-    if precision == "auto":
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else None
-    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
 def _middle(image: Image) -> Image:

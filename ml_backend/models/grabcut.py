@@ -39,9 +39,9 @@ _TRY_PIXELS, _CUT_PIXELS, _EDGE_PIXELS = 6_000, 20_000, 150_000
 _SMALLEST, _LARGEST, _RATIO, _LEAST_RADIUS = 0.02, 0.6, 1.7, 8.0
 #: Seen around a box or region, as a share of its mean side.
 _MARGIN = 0.5
+#: Of clicks: how far they pull, in radii of the object, how strongly towards and away (log odds), how far they decide.
+_REACH, _PULL, _PUSH, _PIN = 0.4, 2.0, 4.0, 0.05
 #: Parts smaller than this share of the largest one are dropped, unless they were clicked; so are holes, of the whole.
-#: How far clicks pull, in radii of the object, and how strongly, in log odds.
-_REACH, _PULL, _PUSH = 0.4, 3.0, 8.0
 _SMALL_PART = 0.1
 _SMALL_HOLE = 0.05
 
@@ -170,18 +170,27 @@ def _wish(seen: Seen, prompt: Prompt) -> _Wish | None:
 
     box = None
     if prompt.box is not None and not any(map(math.isnan, prompt.box)):
-        x1, x2 = (min(max(v, 0.0), float(seen.width)) * fx for v in prompt.box[::2])
-        y1, y2 = (min(max(v, 0.0), float(seen.height)) * fy for v in prompt.box[1::2])
-        box = (x1, y1, x2, y2) if x2 > x1 and y2 > y1 else None
+        x1, x2 = (min(max(v, 0.0), float(seen.width)) for v in prompt.box[::2])
+        y1, y2 = (min(max(v, 0.0), float(seen.height)) for v in prompt.box[1::2])
+        if x2 > x1 and y2 > y1:
+            (left, right), (top, bottom) = _pixel_wide(x1 * fx, x2 * fx), _pixel_wide(y1 * fy, y2 * fy)
+            box = (left, top, right, bottom)
     positive = inside(prompt.positive)
     return _Wish(positive, inside(prompt.negative), box) if positive or box else None
 
 
+def _pixel_wide(start: float, end: float) -> tuple[float, float]:
+    """The interval, at least one long."""
+    middle, half = (start + end) / 2, max(0.5, (end - start) / 2)
+    return middle - half, middle + half
+
+
 def _from_box(seen: Seen, wish: _Wish, box: Xyxy) -> Region | None:
     size = math.sqrt((box[2] - box[0]) * (box[3] - box[1])) / 2
-    patch = Patch.of(seen.lab, _around(seen, box, _MARGIN), _CUT_PIXELS)
+    # Clicks may lie beside the box.
+    x, y = (box[0], box[2], *(p[0] for p in wish.positive)), (box[1], box[3], *(p[1] for p in wish.positive))
+    patch = Patch.of(seen.lab, _around(seen, (min(x), min(y), max(x), max(y)), _MARGIN), _CUT_PIXELS)
     prior, fixed = region_cut.box_prior(patch, box)
-    # The box's own centre always counts as inside of it, however thin the box.
     return _region(seen, wish, patch, prior, fixed, size, BOX_QUALITY, trust=0.6, colours=64, rounds=4, steps=60)
 
 
@@ -255,16 +264,12 @@ def _region(
 
 
 def _heed_clicks(wish: _Wish, patch: Patch, prior: Floats, fixed: Labels, size: float) -> None:
-    """Clicks pull at what is easily reached from them, each as far as no click of the other kind is nearer; they decide
-    what is under them."""
-    if wish.positive or wish.negative:
-        change = patch.change()
-        ours, theirs = patch.way(wish.positive, change), patch.way(wish.negative, change)
-        near = np.float32(_REACH * size)
-        for way, other, pull in ((ours, theirs, _PULL), (theirs, ours, -_PUSH)):
-            prior += np.where(way < other, np.float32(pull) * np.exp(-np.square(way / near)), 0)
-    region_cut.pin(fixed, patch, wish.negative, 0.05 * size, -1)
-    region_cut.pin(fixed, patch, wish.positive, 0.05 * size, 1)
+    """Clicks pull at what is near them, and decide what is under them."""
+    for points, pull in ((wish.positive, _PULL), (wish.negative, -_PUSH)):
+        if points:
+            prior += np.float32(pull) * np.exp(-np.square(patch.distance(points) / np.float32(_REACH * size)))
+    region_cut.pin(fixed, patch, wish.negative, _PIN * size, -1)
+    region_cut.pin(fixed, patch, wish.positive, _PIN * size, 1)
 
 
 def _tidied(mask: Bools, patch: Patch, wish: _Wish) -> Bools:

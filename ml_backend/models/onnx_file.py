@@ -10,7 +10,7 @@ from typing import Any
 
 _MODEL_IR_VERSION, _MODEL_GRAPH = 1, 7
 _GRAPH_INITIALIZER, _GRAPH_INPUT = 5, 11
-_TENSOR_NAME, _TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION = 8, 13, 14
+_TENSOR_NAME, _TENSOR_EXTERNAL_DATA = 8, 13
 _INPUT_NAME = 1
 
 #: Where tensors can be: in graphs, the attributes of their nodes, and functions. A message is a dict from field number
@@ -52,7 +52,7 @@ def with_constant_weights(data: bytes) -> bytes:
 def _external(message: memoryview, inner: dict[int, Any] | bool) -> bool:
     for field, value, _ in _fields(message):
         if inner is True:
-            if field == _TENSOR_EXTERNAL_DATA or (field == _TENSOR_DATA_LOCATION and value == 1):
+            if field == _TENSOR_EXTERNAL_DATA:
                 return True
         elif inner and field in inner and isinstance(value, memoryview) and _external(value, inner[field]):
             return True

@@ -34,6 +34,7 @@ _MOST_EVIDENCE = 2.0
 _UNSEEN = 15.0
 _CERTAIN = 50.0
 _STEP = 0.35  # tau = sigma; convergence asks for at most 1 / sqrt(8)
+_SAMPLE = 1500  # pixels from which the main colours are taken
 _SEED = 1
 
 
@@ -103,29 +104,8 @@ class Patch:
         change = np.zeros(self.shape, np.float32)
         change[:, 1:] = np.sqrt(np.square(numbers[:, 1:] - numbers[:, :-1]).sum(axis=2))
         np.maximum(change[1:], np.sqrt(np.square(numbers[1:] - numbers[:-1]).sum(axis=2)), out=change[1:])
-        return np.minimum(change / np.float32(max(1e-3, float(change.mean()))), np.float32(6))
-
-    def way(self, points: Sequence[Point], change: Floats) -> Floats:
-        """(h, w) length of the easiest way from each pixel to the nearest point, in pixels of the image; far where
-        there is no point in the window.
-
-        Ways go along rows and columns. A step is as long as :meth:`change` says, and a tenth where nothing changes.
-        Found by sweeps in four directions; ways with more than eight turns may be shorter than what is found.
-        """
-        length = np.full(self.shape, 1e9, np.float32)
-        for column, row in self.places(points):
-            length[row, column] = 0
-        step = np.float32(0.1) + np.float32(0.9) * change
-        fx, fy = self.scale
-        across, down = np.zeros_like(step), np.zeros_like(step)
-        across[:, 1:] = np.cumsum((step[:, 1:] + step[:, :-1]) / np.float32(2 * fx), axis=1)
-        down[1:] = np.cumsum((step[1:] + step[:-1]) / np.float32(2 * fy), axis=0)
-        for _ in range(4):
-            for axis, so_far in ((1, across), (0, down)):
-                length = so_far + np.minimum.accumulate(length - so_far, axis=axis)
-                back = np.flip(np.minimum.accumulate(np.flip(length + so_far, axis), axis=axis), axis)
-                np.minimum(length, back - so_far, out=length)
-        return length
+        change /= np.float32(max(1e-3, float(change.mean())))
+        return np.asarray(np.minimum(change, 6), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +143,9 @@ def cut(patch: Patch, prior: Floats, fixed: Labels, *, trust: float, colours: in
     evidence = np.zeros(patch.shape, np.float32)
     for _ in range(rounds):
         ours = np.bincount(flat, weights=inside.ravel(), minlength=number)
-        theirs = mixture * flat.size - ours
-        ours = (ours + _UNSEEN * mixture) / (ours.sum() + _UNSEEN)
-        theirs = (theirs + _UNSEEN * mixture) / (theirs.sum() + _UNSEEN)
+        theirs = np.maximum(mixture * flat.size - ours, 0)
+        ours = (ours + _UNSEEN * mixture + 1e-9) / (ours.sum() + _UNSEEN)
+        theirs = (theirs + _UNSEEN * mixture + 1e-9) / (theirs.sum() + _UNSEEN)
         odds = np.clip(np.log(ours / theirs), -_MOST_EVIDENCE, _MOST_EVIDENCE).astype(np.float32)
         evidence = odds[place]
         cost = -(evidence + np.float32(trust) * prior)
@@ -245,17 +225,13 @@ def _logistic(odds: Floats) -> Floats:
 def _palette(lab: Pixels, colours: int) -> tuple[npt.NDArray[np.intp], int]:
     """Which of the patch's main colours each pixel has, and how many there are."""
     pixels = lab.reshape(-1, 3).astype(np.float32)
-    sample = pixels[:: max(1, len(pixels) // 2000)]
-    number = min(colours, len(np.unique(sample, axis=0)))
+    sample = pixels[:: max(1, len(pixels) // _SAMPLE)]
+    number = min(colours, len(sample))
+    if number == 1:
+        return np.zeros(lab.shape[:2], np.intp), 1
     cv2.setRNGSeed(_SEED)  # of this thread
-    _, _, centres = cv2.kmeans(
-        sample,
-        number,
-        None,  # type: ignore[call-overload]
-        (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 8, 1.0),
-        1,
-        cv2.KMEANS_PP_CENTERS,
-    )
+    stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 8, 1.0)
+    _, _, centres = cv2.kmeans(sample, number, None, stop, 1, cv2.KMEANS_PP_CENTERS)  # type: ignore[call-overload]
     distance = pixels @ (-2 * centres.T)
     distance += np.square(centres).sum(axis=1)
     return distance.argmin(axis=1).reshape(lab.shape[:2]), number
@@ -267,16 +243,19 @@ def _minimise(cost: Floats, right: Floats, down: Floats, start: Floats, steps: i
     u, cost = start.copy(), tau * cost
     ahead, new = u.copy(), np.empty_like(u)
     p, q = np.zeros_like(right), np.zeros_like(down)
+    least_p, least_q = -right, -down
     dx, dy = np.empty_like(right), np.empty_like(down)
     for _ in range(steps):
         np.subtract(ahead[:, 1:], ahead[:, :-1], out=dx)
         dx *= tau
         p += dx
-        np.clip(p, -right, right, out=p)
+        np.maximum(p, least_p, out=p)
+        np.minimum(p, right, out=p)
         np.subtract(ahead[1:], ahead[:-1], out=dy)
         dy *= tau
         q += dy
-        np.clip(q, -down, down, out=q)
+        np.maximum(q, least_q, out=q)
+        np.minimum(q, down, out=q)
         np.subtract(u, cost, out=new)
         np.multiply(p, tau, out=dx)
         new[:, :-1] += dx
@@ -284,7 +263,8 @@ def _minimise(cost: Floats, right: Floats, down: Floats, start: Floats, steps: i
         np.multiply(q, tau, out=dy)
         new[:-1] += dy
         new[1:] -= dy
-        np.clip(new, 0, 1, out=new)
+        np.maximum(new, 0, out=new)
+        np.minimum(new, 1, out=new)
         np.multiply(new, 2, out=ahead)
         ahead -= u
         u, new = new, u

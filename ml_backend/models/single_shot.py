@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.transform import resize_boxes
 
 from ml_backend.models.dense_stages import DTYPES
 from ml_backend.models.openvino_network import Floats, StreamedNetwork, convert, import_openvino
@@ -18,8 +18,8 @@ from ml_backend.models.raw import Raw
 from ml_backend.models.resize import pixel_statistics, resized, resized_on, target_size
 from ml_backend.models.ssd_postprocess import SsdPostprocess
 
-#: (A, 4) corrections of the anchors and (A, C) probabilities of each image, in order.
-Dense = Callable[[Sequence[Image]], Iterator[tuple[Tensor, Tensor]]]
+#: (A, 4) corrections of the anchors and (A, C) probabilities of each image, in order; valid until the next step.
+Dense = Callable[[Sequence[Image]], Iterator[tuple[Floats, Floats]]]
 
 
 class SingleShot:
@@ -40,7 +40,7 @@ class SingleShot:
         with torch.inference_mode():
             blank = torch.zeros(1, 3, *self._size, device=device)
             anchors = network.anchor_generator(ImageList(blank, [self._size]), list(network.backbone(blank).values()))
-        self._post = SsdPostprocess.of(network, anchors[0], self._size, threshold)
+        self._post = SsdPostprocess.of(network, anchors[0].cpu().numpy(), self._size, threshold)
         layers = _Layers(network)
         self._dense: Dense = (
             _OpenVinoDense(layers, self._size, arithmetic)
@@ -52,8 +52,8 @@ class SingleShot:
         """What it finds in each image."""
         for image, (deltas, scores) in zip(images, self._dense(images), strict=True):
             boxes, confidence, labels = self._post(deltas, scores)
-            boxes = resize_boxes(boxes, list(self._size), list(image.shape[:2]))
-            yield Raw.of({"boxes": boxes, "scores": confidence, "labels": labels})
+            scale = np.divide(image.shape[1::-1], self._size[::-1], dtype=np.float32)
+            yield Raw(boxes * np.tile(scale, 2), confidence, labels)
 
 
 class _Layers(nn.Module):
@@ -82,12 +82,12 @@ class _TorchDense:
         self._device = device
         self._dtype = DTYPES.get(arithmetic)
 
-    def __call__(self, images: Sequence[Image]) -> Iterator[tuple[Tensor, Tensor]]:
+    def __call__(self, images: Sequence[Image]) -> Iterator[tuple[Floats, Floats]]:
         # Seen as planes, an image whose colours lie together is what torch calls channels last.
         pixels = torch.stack([resized_on(self._device, image, *self._size) for image in images]).permute(0, 3, 1, 2)
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype is not None):
             deltas, scores = self._layers(pixels)
-        return zip(deltas, scores, strict=True)
+        return zip(deltas.cpu().numpy(), scores.cpu().numpy(), strict=True)
 
 
 class _OpenVinoDense:
@@ -101,9 +101,9 @@ class _OpenVinoDense:
         self._network = StreamedNetwork(steps.build(), (1, *size, 3), arithmetic)
         self._size = size
 
-    def __call__(self, images: Sequence[Image]) -> Iterator[tuple[Tensor, Tensor]]:
+    def __call__(self, images: Sequence[Image]) -> Iterator[tuple[Floats, Floats]]:
         def fill(i: int, pixels: Floats) -> None:
             resized(images[i], *self._size, out=pixels[0])
 
         for deltas, scores in self._network.run(len(images), fill):
-            yield torch.from_numpy(deltas[0]), torch.from_numpy(scores[0])
+            yield deltas[0], scores[0]

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor
-from torchvision.ops import batched_nms, clip_boxes_to_image
+from torchvision.ops import batched_nms
+
+Floats = npt.NDArray[np.float32]
+Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,35 +25,38 @@ class SsdPostprocess:
     Attributes:
         anchors: (A, 4) float32, pixels of the network's input, xyxy.
         size: (height, width) of that input.
-        box_coder: torchvision's BoxCoder of the network.
+        weights: by which corrections of x, y, width and height are divided.
+        most_growth: logarithm of the most that an anchor's side may be multiplied by.
         above: only confidences above it are answered.
         overlap: of two boxes of a class whose IoU is larger the less confident one is dropped.
         best_of_class: boxes per class that take part in that, the most confident ones.
         most: boxes answered per image.
     """
 
-    anchors: Tensor
+    anchors: Floats
     size: tuple[int, int]
-    box_coder: Any
+    weights: tuple[float, float, float, float]
+    most_growth: float
     above: float
     overlap: float
     best_of_class: int
     most: int
 
     @classmethod
-    def of(cls, network: Any, anchors: Tensor, size: tuple[int, int], threshold: float) -> SsdPostprocess:
+    def of(cls, network: Any, anchors: Floats, size: tuple[int, int], threshold: float) -> SsdPostprocess:
         """For a torchvision SSD; what is below ``threshold`` is not wanted either."""
         return cls(
             anchors,
             size,
-            network.box_coder,
+            tuple(network.box_coder.weights),
+            float(network.box_coder.bbox_xform_clip),
             max(float(network.score_thresh), just_below(threshold)),
             float(network.nms_thresh),
             int(network.topk_candidates),
             int(network.detections_per_img),
         )
 
-    def __call__(self, deltas: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, deltas: Floats, scores: Floats) -> tuple[Floats, Floats, Places]:
         """Boxes (N, 4) in pixels of the network's input, confidences (N,) in falling order, and classes (N,).
 
         Args:
@@ -59,17 +65,31 @@ class SsdPostprocess:
         """
         # An anchor of which the background leaves too little has no class above the threshold. The margin outweighs
         # the rounding of the sum of the classes.
-        likely = torch.nonzero(scores[:, 0] < 1.0 - self.above + 1e-4).squeeze(1)
-        classes, places = torch.nonzero((scores[likely, 1:] > self.above).T, as_tuple=True)
+        likely = np.flatnonzero(scores[:, 0] < 1.0 - self.above + 1e-4)
+        by_class = scores[likely, 1:].T
+        classes, places = np.nonzero(by_class > self.above)
         anchors, labels = likely[places], classes + 1
         confidence = scores[anchors, labels]
         if len(labels) > self.best_of_class:
             best = _best_of_each(labels, confidence, self.best_of_class)
             anchors, labels, confidence = anchors[best], labels[best], confidence[best]
-        boxes = self.box_coder.decode_single(deltas[anchors], self.anchors[anchors])
-        boxes = clip_boxes_to_image(boxes, self.size)
-        kept = batched_nms(boxes, confidence, labels, self.overlap)[: self.most]
+        boxes = self._decoded(deltas[anchors], self.anchors[anchors])
+        kept = batched_nms(*(torch.from_numpy(a) for a in (boxes, confidence, labels)), self.overlap).numpy()
+        kept = kept[: self.most]
         return boxes[kept], confidence[kept], labels[kept]
+
+    def _decoded(self, deltas: Floats, anchors: Floats) -> Floats:
+        """(N, 4) anchors moved and scaled by their corrections, clipped to the network's input."""
+        moves, growth = (
+            deltas[:, half] / np.asarray(self.weights[half], np.float32) for half in (slice(0, 2), slice(2, 4))
+        )
+        sides = anchors[:, 2:] - anchors[:, :2]
+        centres = moves * sides + (anchors[:, :2] + np.float32(0.5) * sides)
+        halves = np.exp(np.minimum(growth, np.float32(self.most_growth))) * sides * np.float32(0.5)
+        height, width = self.size
+        limits = np.array([width, height, width, height], np.float32)
+        boxes: Floats = np.concatenate((centres - halves, centres + halves), axis=1).clip(np.float32(0), limits)
+        return boxes
 
 
 def just_below(threshold: float) -> float:
@@ -77,11 +97,9 @@ def just_below(threshold: float) -> float:
     return float(np.nextafter(np.float32(threshold), np.float32(-1)))
 
 
-def _best_of_each(labels: Tensor, confidence: Tensor, most: int) -> Tensor:
-    """Places of the ``most`` most confident of each label, (M,) int64; ``labels`` (N,) are sorted."""
-    order = confidence.argsort(descending=True, stable=True)
-    order = order[labels[order].argsort(stable=True)]
-    counts = labels.bincount()
-    first = counts.cumsum(0) - counts
-    rank = torch.arange(len(order), device=order.device) - first[labels[order]]
-    return order[rank < most]
+def _best_of_each(labels: Places, confidence: Floats, most: int) -> Places:
+    """Places of the ``most`` most confident of each label, (M,) int64, by label and falling confidence."""
+    order = np.lexsort((-confidence, labels))
+    counts = np.bincount(labels)
+    rank = np.arange(len(order)) - (np.cumsum(counts) - counts)[labels[order]]
+    return np.asarray(order[rank < most], np.int64)

@@ -1,6 +1,7 @@
 """Classifiers of torchvision as a family: tags of the whole image, each with its probability.
 
-Imports torch only where a builder must be looked up or a network is loaded: a manifest is described without it.
+Imports torch only where a builder must be looked up, a GPU may be at hand or a network is loaded: else a manifest is
+described without it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from bridge.errors import ModelError
 from ml_backend.models import Predictor
 from ml_backend.models.catalogue import DEFAULT_THRESHOLD, ModelCard, ModelSpec, manifest_path, read_json
 from ml_backend.models.manifest import Manifest, read_manifest
+from ml_backend.models.precision import choose_precision, suffix
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +44,19 @@ def accepts(name: str) -> bool:
 def describe(spec: ModelSpec) -> ModelCard:
     """See :mod:`ml_backend.models`."""
     manifest = _manifest(spec)
+    ending = suffix(choose_precision(spec.precision, spec.device))
     if manifest is not None:
         base = manifest.base
-        return ModelCard(base.name, "tag", base.classes, base.score_threshold, base.builder)
+        return ModelCard(base.name + ending, "tag", base.classes, base.score_threshold, base.builder)
     from ml_backend.models.classifier_network import imagenet_weights
     from ml_backend.models.weights import read_bytes
 
     weights = imagenet_weights(spec.spec)
     names = tuple(weights.meta["categories"])
     if spec.weights is None:
-        name = f"{spec.spec}-{weights.name.lower().replace('_', '-')}"
+        name = f"{spec.spec}-{weights.name.lower().replace('_', '-')}{ending}"
         return ModelCard(name, "tag", names, DEFAULT_THRESHOLD, f"{spec.spec}, ImageNet")
-    name = _own_name(spec.spec, read_bytes(spec.weights))
+    name = _own_name(spec.spec, read_bytes(spec.weights)) + ending
     return ModelCard(name, "tag", spec.classes or names, DEFAULT_THRESHOLD, spec.spec)
 
 
@@ -62,12 +65,16 @@ def load(spec: ModelSpec) -> Predictor:
     manifest = _manifest(spec)
     _check_spec(spec, manifest)
     from ml_backend.models import classifier_network as classifier
+    from ml_backend.models.torchvision_detector import choose_device
     from ml_backend.models.weights import check_digest, parse_state, read_bytes
 
-    builder, name, recommended = spec.spec, "", DEFAULT_THRESHOLD
+    # Before anything is read: the device and the precision may be impossible here.
+    device = str(choose_device(spec.device))
+    ending = suffix(choose_precision(spec.precision, device))
+    builder, recommended = spec.spec, DEFAULT_THRESHOLD
     if manifest is not None:
         base = manifest.base
-        builder, name, recommended = base.builder, base.name, base.score_threshold
+        builder, name, recommended = base.builder, base.name + ending, base.score_threshold
         data = read_bytes(base.weights)
         check_digest(data, base.sha256, base.weights)
         state, what = parse_state(data, base.weights), f"the weights {base.weights}"
@@ -75,7 +82,7 @@ def load(spec: ModelSpec) -> Predictor:
     elif spec.weights is not None:
         classifier.imagenet_weights(builder)
         data = read_bytes(spec.weights)
-        name = _own_name(builder, data)
+        name = _own_name(builder, data) + ending
         state, what = parse_state(data, spec.weights), f"the weights {spec.weights}"
         network, classes = classifier.build_from_state(builder, state, spec.classes, {}, what)
     else:
@@ -87,20 +94,15 @@ def load(spec: ModelSpec) -> Predictor:
         classes=classes,
         preset=classifier.preset(builder, manifest.preprocessing if manifest else {}),
         multi_label=manifest is not None and manifest.multi_label,
-        device=spec.device,
+        device=device,
         precision=spec.precision,
+        accelerator=spec.accelerator,
         score_threshold=recommended if spec.score_threshold is None else spec.score_threshold,
         batch_size=spec.batch_size,
     )
 
 
 def _check_spec(spec: ModelSpec, manifest: ClassifierManifest | None) -> None:
-    if spec.accelerator == "openvino":
-        raise ModelError(
-            f"{spec.spec!r} cannot run on OpenVINO: classifiers run on torch",
-            expected="the accelerator auto or torch",
-            todo="Leave the accelerator out",
-        )
     if spec.classes is None:
         return
     if manifest is not None:

@@ -20,10 +20,10 @@ from torchvision.models.detection.ssd import SSD
 
 from bridge.core.annotations import digest
 from bridge.core.predictor import Predictor
-from bridge.core.training import Epoch, Fit, Tell
+from bridge.core.training import Fit, Tell
 from bridge.errors import ModelError
 from ml_backend.models.torchvision_detector import choose_device
-from ml_backend.training.checkpoint import replace_file
+from ml_backend.training.checkpoint import Checkpoint, replace_file
 from ml_backend.training.loop import Plan, as_predictor, train
 from ml_backend.training.recipe import OTHERS, SINGLE_SHOT, Recipe
 from ml_backend.training.start import Start
@@ -74,6 +74,7 @@ class Finetuner:
             "start": self._start.digest,
             "labels": list(self._labels),
             "device": self._device.type,
+            **({"trained_on": self._start.trained_on} if self._start.trained_on else {}),
             **self._recipe.to_dict(),
         }
 
@@ -103,7 +104,7 @@ class Finetuner:
                 expected="a smaller network, or a device with more memory",
                 todo="Train another network with --detector, or free the device",
             ) from None
-        return FittedDetector(network, self._start, self._labels, done.history, done.best)
+        return FittedDetector(network, self._start, plan, done)
 
     def _key(self, fit: Fit) -> str:
         """Names everything that decides what is trained: a checkpoint with another key belongs to something else."""
@@ -114,16 +115,16 @@ class Finetuner:
 class FittedDetector:
     """A :class:`bridge.core.training.Fitted`."""
 
-    def __init__(self, network: nn.Module, start: Start, labels: tuple[str, ...], epochs: tuple[Epoch, ...], best: int):
+    def __init__(self, network: nn.Module, start: Start, plan: Plan, done: Checkpoint):
         self._network = network
         self._start = start
-        self._labels = labels
-        self.epochs = epochs
-        self.best = best
+        self._plan = plan
+        self.epochs = done.history
+        self.best = done.best
 
     @property
     def predictor(self) -> Predictor:
-        return as_predictor(self._network, self._labels)
+        return as_predictor(self._network, self._plan)
 
     def save(self, folder: Path, name: str, threshold: float, notes: Mapping[str, Any]) -> Path:
         """See :class:`bridge.core.training.Fitted`."""
@@ -133,11 +134,12 @@ class FittedDetector:
         manifest = {
             "name": f"{name}-{self._start.builder.split('_')[0]}-{sha256[:8]}",
             "builder": self._start.builder,
-            "builder_args": {**self._start.builder_args, "num_classes": len(self._labels) + 1},
-            "classes": list(self._labels),
+            "builder_args": {**self._start.builder_args, "num_classes": len(self._plan.labels) + 1},
+            "classes": list(self._plan.labels),
             "weights": "model.safetensors",
             "sha256": sha256,
             "score_threshold": threshold,
+            "kind": "rectangle",
             "training": {**notes, "torch": torch.__version__, "torchvision": torchvision.__version__},
         }
         path = folder / "manifest.json"

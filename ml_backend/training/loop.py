@@ -6,8 +6,8 @@ import copy
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,11 +73,27 @@ def train(network: nn.Module, plan: Plan, tell: Tell) -> tuple[nn.Module, Checkp
     return state.average.eval(), done
 
 
-def as_predictor(network: nn.Module, labels: Sequence[str], device: str = "auto") -> TorchvisionDetector:
+def as_predictor(network: nn.Module, plan: Plan) -> TorchvisionDetector:
     """The network as a predictor that answers faint detections too."""
+    outputs = (None, *plan.labels)
     return TorchvisionDetector(
-        network, name="in-training", outputs=(None, *labels), device=device, score_threshold=FAINTEST
+        network, name="in-training", outputs=outputs, device=str(plan.device), score_threshold=FAINTEST
     )
+
+
+def in_half(backbone: nn.Module, device: str) -> None:
+    """Let a backbone compute in bfloat16 and answer in float32.
+
+    The heads stay in float32: with 8 bits of mantissa, corners would lie on a grid of two pixels.
+    """
+    whole = backbone.forward
+
+    def forward(images: Tensor) -> OrderedDict[str, Tensor]:
+        with torch.autocast(device, torch.bfloat16):
+            features = whole(images)
+        return OrderedDict((name, value.float()) for name, value in features.items())
+
+    backbone.forward = forward
 
 
 def _is_over(done: Checkpoint, fit: Fit) -> bool:
@@ -94,6 +110,8 @@ class _State:
         self.single_shot = isinstance(network, SSD)
         self.still = self._freeze()
         self.average = copy.deepcopy(self.network).eval()
+        if plan.device.type == "cuda":
+            in_half(self.network.backbone, "cuda")
         learning = [weight for weight in self.network.parameters() if weight.requires_grad]
         decayed = [weight for weight in learning if weight.ndim > 1]
         others = [weight for weight in learning if weight.ndim <= 1]
@@ -201,9 +219,7 @@ class _State:
             images = (recolour(pixels, generator) / 255 - mean) / std
             boxes = [torch.from_numpy(v.boxes).to(device) for v in views]
             labels = [torch.from_numpy(v.labels).to(device) for v in views]
-            with self._autocast():
-                outputs, anchors = forward(self.network, images.contiguous(memory_format=torch.channels_last))
-            outputs = {name: value.float() for name, value in outputs.items()}
+            outputs, anchors = forward(self.network, images.contiguous(memory_format=torch.channels_last))
             class_loss, box_loss = detection_loss(self.network, outputs, anchors, Batch(images, boxes, labels))
             return class_loss + box_loss
         pixels_of = [torch.from_numpy(v.image).to(device).permute(2, 0, 1).float()[None] for v in views]
@@ -215,20 +231,14 @@ class _State:
             }
             for v in views
         ]
-        with self._autocast():
-            losses: dict[str, Tensor] = self.network(pictures, targets)
-        return torch.stack([value.float() for value in losses.values()]).sum()
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.plan.device.type != "cuda":
-            return nullcontext()
-        return torch.autocast("cuda", torch.bfloat16)
+        losses: dict[str, Tensor] = self.network(pictures, targets)
+        return torch.stack(list(losses.values())).sum()
 
     def _judge(self) -> DetectionAP:
         held_out = self.plan.fit.held_out
         if not held_out:
             return DetectionAP(None, None, {})
-        predictor = as_predictor(self.average, self.plan.labels, str(self.plan.device))
+        predictor = as_predictor(self.average, self.plan)
         found: list[Detections] = []
         for start in range(0, len(held_out), 32):
             found += predictor.predict([_pixels(example) for example in held_out[start : start + 32]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,6 +60,23 @@ def oracle(truth: Sequence[Truth], found: Sequence[Detections]) -> tuple[float, 
         judge.accumulate()
         judge.summarize()
     return float(judge.stats[0]), float(judge.stats[1])
+
+
+def on_grid(boxes: np.ndarray) -> np.ndarray:
+    """Coarse boxes, so that one detection overlaps several objects equally."""
+    corner = np.round(boxes[:, :2] / 40) * 10
+    return np.hstack([corner, corner + 20])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_figures_are_cocos_also_where_overlaps_tie(seed: int) -> None:
+    rng = np.random.default_rng(100 + seed)
+    scenes = [scene(rng, 30) for _ in range(25)]
+    truth = [replace(t, xyxy=on_grid(t.xyxy), label=t.label % 1) for t, _ in scenes]
+    found = [replace(f, xyxy=np.add(on_grid(f.xyxy), (5, 0, 5, 0)), label=f.label % 1) for _, f in scenes]
+    ours = detection_ap(truth, found)
+    assert (ours.ap, ours.ap50) == pytest.approx(oracle(truth, found), abs=1e-12)
+    assert ours.ap50 > 0.01
 
 
 @pytest.mark.parametrize("seed", range(6))

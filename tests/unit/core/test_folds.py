@@ -31,6 +31,13 @@ def test_a_rare_class_is_in_every_fold() -> None:
     assert max(objects) - min(objects) < 0.15 * np.mean(objects)
 
 
+def test_kinds_of_images_are_mixed() -> None:
+    """Images of cats and images of dogs, as many of each: no fold gets more of one kind."""
+    classes = np.array([[9, 0]] * 9 + [[0, 9]] * 9)
+    found = np.array(folds_of(list(range(18)), classes, folds=3))
+    assert [int((found[:9] == k).sum()) for k in range(3)] == [3, 3, 3]
+
+
 def test_the_seed_decides() -> None:
     one, again, other = (folds_of(list(range(20)), seed=seed) for seed in (1, 1, 2))
     assert one == again

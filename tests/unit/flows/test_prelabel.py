@@ -94,7 +94,7 @@ def test_another_threshold_is_another_journey(desk: Desk) -> None:
     """Else pages that a killed run had done would keep what the other threshold let through."""
     for _ in range(3):
         desk.picture()
-    desk.durable.kill_after = "page 0"
+    desk.durable.kill_after = "page 1"
     with pytest.raises(Killed):
         run(desk)
     desk.tool.calls.clear()

@@ -44,6 +44,15 @@ class TestOutOfSample:
         assert (len(final.train), len(final.held_out)) == (9, 0)
         assert [len(fit.held_out) for fit in nine.trainer.fits[:3]] == [3, 3, 3]
 
+    def test_a_network_that_knows_the_images_is_refused(self, nine: Gym) -> None:
+        """Starting from the model of an earlier training, no fold would be out of sample."""
+        nine.trainer.trained_on = "memory:1"
+        with pytest.raises(DataError, match="no image would be out of sample"):
+            nine.train()
+        assert nine.train(folds=0).fresh
+        nine.trainer.trained_on = "memory:2"
+        assert nine.train().fresh
+
     def test_boxes_are_in_pixels_of_the_original(self, gym: Gym) -> None:
         """The trainer's side is 80, so that images of 160 pixels are kept at 120."""
         gym.pictures(4)
@@ -190,7 +199,11 @@ class TestAgain:
             nine.train()
         (index,) = nine.folder.glob("*/images/index.jsonl")
         index.write_text(index.read_text()[:-20])  # the machine stopped as well: a line is cut off
+        nine.trainer.kill_in = ("fold-1-of-3", 1)
+        with pytest.raises(Killed):
+            nine.train()
         nine.train()
+        # Four, of which the last is read again, and the other five; the last attempt finds all of them.
         assert nine.tool.calls["read_image"] == 4 + 1 + 5
 
     def test_nothing_but_the_results_stays(self, nine: Gym) -> None:

@@ -84,6 +84,7 @@ class MemoryTrainer:
     best: int | None = None
     fits: list[Fit] = field(default_factory=list)
     labels: tuple[str, ...] = ()
+    trained_on: str = ""
 
     def __call__(self, labels: Sequence[str]) -> MemoryTrainer:
         self.labels = tuple(labels)
@@ -91,7 +92,7 @@ class MemoryTrainer:
 
     @property
     def recipe(self) -> Mapping[str, Any]:
-        return {"trainer": "memory", "labels": list(self.labels)}
+        return {"trainer": "memory", "labels": list(self.labels), "trained_on": self.trained_on}
 
     def epochs(self, images: int) -> int:
         return self.recommended

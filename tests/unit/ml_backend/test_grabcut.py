@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pycocotools import mask as coco_masks
 
+from bridge.core.annotations import Mask
 from bridge.core.masks import Bools
+from bridge.core.rle import coco_counts, decode_coco
 from bridge.errors import ImageError, ModelError
 from ml_backend.models import Prompt, Segment
 from ml_backend.models.catalogue import ModelSpec, describe, load
@@ -46,7 +47,8 @@ def mask_of(segment: Segment | None, shape: tuple[int, ...]) -> Bools:
 
 
 def decoded(runs: dict[str, Any]) -> Bools:
-    return coco_masks.decode({"size": runs["size"], "counts": runs["counts"].encode()}).astype(bool)
+    height, width = runs["size"]
+    return decode_coco(Mask(height, width, coco_counts(runs["counts"])))
 
 
 def iou(a: Bools, b: Bools) -> float:

@@ -24,6 +24,7 @@ from bridge.errors import ConfigError, ImageError, ModelError
 from bridge.images import decode
 from ml_backend.models.catalogue import ModelSpec, describe, load, load_predictor
 from ml_backend.models.onnx_file import has_external_data, with_constant_weights
+from ml_backend.models.onnx_input import Preprocessing, to_input
 
 Write = Callable[..., str]
 
@@ -279,6 +280,16 @@ def test_a_hundred_megapixels_are_shrunk_first_and_boxes_come_back_in_full_pixel
     np.testing.assert_allclose(found.xyxy, [[1000, 2000, 9000, 6000]], atol=200)
 
 
+def test_pixels_that_shrinking_leaves_out_are_not_stretched_over() -> None:
+    odd = np.zeros((3001, 4003, 3), np.uint8)
+    how = Preprocessing("stretch")
+    _, (placement,) = to_input([odd], 80, 60, how)
+    # Both sides are halved, so that the last row and the last column are not seen.
+    np.testing.assert_allclose(placement.to_image(np.array([[0.0, 0, 80, 60]])), [[0, 0, 4002, 3000]])
+    _, (exact,) = to_input([np.zeros((7, 9, 3), np.uint8)], 80, 60, how)
+    np.testing.assert_allclose(exact.to_image(np.array([[0.0, 0, 80, 60]])), [[0, 0, 9, 7]])
+
+
 def test_images_that_are_a_line_or_nothing(write: Write) -> None:
     line, column = draw(1, 3000, (1000, 0, 2000, 1)), draw(3000, 1, (0, 1000, 1, 2000))
     nothing = np.zeros((0, 5, 3), np.uint8)
@@ -434,13 +445,13 @@ def test_detr_end_to_end(write: Write) -> None:
 
 def test_answers_obey_the_protocol_whatever_the_network_says(write: Write) -> None:
     random = np.random.default_rng(0)
-    table = random.normal(0, 60, (7, 5000)).astype(np.float32)
+    table = random.uniform(-10, 80, (7, 5000)).astype(np.float32)
     table[4:] = random.random((3, 5000))
     table[:4, ::7] = np.nan
     table[:4, ::11] = np.inf
     spec = write(fixed_answer({"out": table}), layout="yolov8", outputs="absent", nms_iou=1.0)
     (found,) = load_predictor(spec, device="cpu", score_threshold=0.0).predict([np.zeros((90, 50, 3), np.uint8)])
-    assert 0 < len(found.label) <= 300
+    assert len(found.label) == 300
     assert (found.xyxy >= 0).all()
     assert (found.xyxy <= (50, 90, 50, 90)).all()
     assert (found.xyxy[:, 2:] > found.xyxy[:, :2]).all()
@@ -563,6 +574,18 @@ def test_numbers_in_other_files_are_refused(write: Write, tmp_path: Path, how: s
     assert has_external_data(data)
     with pytest.raises(ModelError, match="keep some of their numbers in other files"):
         finder(write, data)
+
+
+def test_numbers_in_other_files_are_found_wherever_tensors_can_be() -> None:
+    numbers = external_tensor("w", np.zeros(4, np.float32), "beside.bin")
+    sparse = block(1, numbers)
+    attributes = [block(10, numbers), block(22, sparse), block(23, block(2, numbers))]
+    for attribute in attributes:
+        assert has_external_data(block(7, block(1, block(5, attribute))))
+        assert has_external_data(block(25, block(7, block(5, attribute))))
+        assert has_external_data(block(25, block(11, attribute)))
+    assert has_external_data(block(7, block(15, sparse)))
+    assert not has_external_data(block(7, block(15, block(1, tensor("w", np.zeros(4, np.float32))))))
 
 
 def test_models_without_external_data_are_told_from_those_with(shared: Path) -> None:

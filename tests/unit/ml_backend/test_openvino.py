@@ -1,4 +1,4 @@
-"""Detectors on OpenVINO: the same answers as on torch, nothing written or sent, and what happens where it cannot run."""
+"""Detectors on OpenVINO: answers as on torch, nothing written or sent, and what happens where it cannot run."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class _OneDimensionTooMany(nn.Module):
 
 @needs_it
 def test_an_operation_that_openvino_does_not_know_is_told() -> None:
-    with pytest.raises(ModelError, match="OpenVINO cannot run this network: .*bessel"):
+    with pytest.raises(ModelError, match=r"OpenVINO cannot run this network: .*bessel"):
         convert(_OneDimensionTooMany(), [torch.ones(2)])
 
 
@@ -209,9 +209,8 @@ def test_streams_answer_in_order(plus_one: StreamedNetwork, count: int) -> None:
     def fill(i: int, array: np.ndarray) -> None:
         array[:] = i
 
-    assert [outputs[0].tolist() for outputs in plus_one.run(count, fill)] == [
-        [[i + 1.0, i + 1.0]] for i in range(count)
-    ]
+    answers = [outputs[0].tolist() for outputs in plus_one.run(count, fill)]
+    assert answers == [[[i + 1.0, i + 1.0]] for i in range(count)]
 
 
 @needs_it

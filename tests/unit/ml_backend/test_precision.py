@@ -109,7 +109,8 @@ def test_bf16_answers_nearly_the_same_and_boxes_stay_exact(builder: str) -> None
     half = model.predict([image])[0]
     assert len(half.label) == pytest.approx(len(whole.label), rel=0.1)
     # Random networks pass rounding on much louder than trained ones, yet half of the objects are found again.
-    near = [np.abs(half.xyxy[half.label == one] - box).max(axis=1).min() for box, one in zip(whole.xyxy, whole.label)]
+    pairs = zip(whole.xyxy, whole.label, strict=True)
+    near = [np.abs(half.xyxy[half.label == one] - box).max(axis=1).min() for box, one in pairs]
     assert np.median(near) < 3
     assert max(near) > 1e-3, "it was no half precision"
     # Coordinates in bf16 would be whole multiples of a quarter of a pixel and more from 64 on.

@@ -105,6 +105,12 @@ class TestEmbedded:
         assert (manifest["score_threshold"], manifest["training"]["snapshot"]) == (0.35, "abc")
         assert {"torch", "torchvision"} <= manifest["training"].keys()
 
+    def test_a_model_knows_what_it_was_trained_on(self, scenes: list[Example], tmp_path: Path) -> None:
+        fitted = small().fit(fit(scenes[:1], tmp_path, epochs=1, held_out=0), silent)
+        path = fitted.save(tmp_path / "out", "a", 0.5, {"target": "ls:project/7"})
+        assert trainer(str(path), labels=("x",), device="cpu").recipe["trained_on"] == "ls:project/7"
+        assert "trained_on" not in small().recipe
+
     def test_stops_when_nothing_gets_better(self, scenes: list[Example], tmp_path: Path) -> None:
         """Held-out images with objects where there are none: the AP stays zero."""
         lied = [replace(s, xyxy=np.array([[0.0, 0, 3, 3]]), label=np.array([0])) for s in scenes[:1]]
@@ -140,19 +146,21 @@ class TestEmbedded:
         assert learner.recipe["start"] == json.loads(EMBEDDED_MANIFEST.read_text())["sha256"]
 
 
-class TestOtherNetworks:
-    @pytest.fixture(scope="class")
-    def weights(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """A Faster R-CNN for three classes, from random weights."""
-        torch.manual_seed(0)
-        path = tmp_path_factory.mktemp("weights") / "faster.safetensors"
-        save_file(build_network(FASTER, {"num_classes": 4}).state_dict(), path)
-        return path
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Faster R-CNN for three classes, from random weights."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "faster.safetensors"
+    save_file(build_network(FASTER, {"num_classes": 4}).state_dict(), path)
+    return path
 
+
+class TestOtherNetworks:
     def test_a_two_stage_network(self, scenes: list[Example], tmp_path: Path, weights: Path) -> None:
         learner = trainer(FASTER, labels=CLASSES, weights=weights, device="cpu")
         assert learner.side == 640
-        fitted = learner.fit(fit(scenes, tmp_path, epochs=1, held_out=1), silent)
+        learner._recipe = replace(learner._recipe, largest_batch=1)
+        fitted = learner.fit(fit(scenes[:1], tmp_path, epochs=1, held_out=0), silent)
         assert isinstance(fitted, FittedDetector)
         loaded = load_predictor(str(fitted.save(tmp_path / "out", "f", 0.5, {})), device="cpu")
         assert loaded.classes == CLASSES
@@ -177,6 +185,23 @@ class TestOtherNetworks:
     def test_a_device_that_is_not_there(self) -> None:
         with pytest.raises(ModelError, match="cannot be used"):
             trainer(labels=CLASSES, device="cuda:77")
+
+
+def test_half_precision_is_near_and_leaves_the_heads_alone() -> None:
+    """Drives on the CPU what a GPU does."""
+    torch.manual_seed(0)
+    network = build_network(FASTER, {"num_classes": 3}).eval()
+    images = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        whole = network.backbone(images)
+        loop.in_half(network.backbone, "cpu")
+        half = network.backbone(images)
+    assert list(half) == list(whole)
+    for name, value in half.items():
+        assert value.dtype == torch.float32
+        assert not torch.equal(value, whole[name])
+        torch.testing.assert_close(value, whole[name], rtol=0.1, atol=0.1 * float(whole[name].abs().max()))
+    assert network.roi_heads.box_head.fc6.weight.dtype == torch.float32
 
 
 class TestCheckpoint:
