@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -28,13 +29,14 @@ from ml_backend.entry import ModelEntry
 from ml_backend.http_shell import HttpProblem, json_response, read_object
 from ml_backend.image_source import ImageRef
 from ml_backend.json_api import as_problem
-from ml_backend.label_studio_answers import segment_regions
+from ml_backend.label_studio_answers import Answers, segment_regions
 from ml_backend.logs import Log
 from ml_backend.metrics import Metrics
 from ml_backend.models import Prompt
 from ml_backend.projects import Projects
 from ml_backend.prompts import Asked, prompt_size, read_prompt
 from ml_backend.runtime import Gone, Late, Overloaded, Runtime, Seen
+from ml_backend.template import NewId, Template
 
 #: The class is part of the protocol: Label Studio's own servers answer with its name.
 HEALTH = {"model_class": "LabelStudioMLBase", "status": "UP"}
@@ -193,12 +195,25 @@ class LabelStudioDialect:
         for task, reference in zip(question.tasks, references, strict=True):
             outcome = next(seen) if isinstance(reference, ImageRef) else reference
             if isinstance(outcome, Seen):
-                size = (outcome.width, outcome.height)
-                regions = answers.of(outcome.detections, *size, threshold, self._new_id)
-                results.append(prediction_entry(regions, self._name))
+                results.append(self._shown(outcome, answers, threshold))
             else:
                 results.append(self._failed(task, outcome, question))
         return results
+
+    def _shown(self, seen: Seen, answers: Answers, threshold: float) -> orjson.Fragment:
+        known = seen.notes.get(answers)
+        if known is None or known[0] != threshold:
+
+            def make(new_id: NewId) -> dict[str, Any]:
+                return prediction_entry(
+                    answers.of(seen.detections, seen.width, seen.height, threshold, new_id), self._name
+                )
+
+            known = (threshold, Template(make))
+            # One project at a time: a remembered image must not collect the answers of all that ever asked.
+            seen.notes.clear()
+            seen.notes[answers] = known
+        return known[1].filled(self._new_id)
 
     async def _suggestions(self, question: _Question, gone: Gone) -> list[Any]:
         """What the annotator's prompt points at, in each of the tasks: there is one."""

@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -49,13 +49,17 @@ _REFERENCES = 16_384
 _AHEAD = 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """What the model found in one image of ``width`` x ``height`` pixels (upright)."""
+    """What the model found in one image of ``width`` x ``height`` pixels (upright).
+
+    ``notes`` is for dialects: what they have made of it for one project, so that they need not make it again.
+    """
 
     detections: Detections
     width: int
     height: int
+    notes: dict[Any, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,8 +471,8 @@ def _loading() -> Overloaded:
 
 
 def _bytes_of_seen(seen: Seen) -> int:
-    # What Python itself takes for such an object is more than what most images have in detections.
-    return seen.detections.nbytes + 512
+    # What Python itself takes for such an object, and the answer that is made of it, is more than the arrays.
+    return seen.detections.nbytes + 512 + 512 * len(seen.detections.label)
 
 
 async def _all(work: Sequence[Coroutine[Any, Any, None]]) -> None:
