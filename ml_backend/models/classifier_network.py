@@ -82,10 +82,9 @@ class TorchvisionClassifier:
         ready: Any = network.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         arithmetic = choose_precision(precision, str(self._device))
         self._streams = self._on_openvino(ready, accelerator, arithmetic)
-        self._network = ready if arithmetic == "fp32" else Autocast(ready, arithmetic)
-        if self._streams is not None:
-            # OpenVINO has a copy of the weights.
-            del self._network
+        if self._streams is None:
+            # OpenVINO has a copy of the weights of its own.
+            self._network = ready if arithmetic == "fp32" else Autocast(ready, arithmetic)
         self._batch_size = batch_size or (16 if self._streams else 1 if self._device.type == "cpu" else 32)
 
     @property

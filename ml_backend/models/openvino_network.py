@@ -72,7 +72,7 @@ def version() -> str:
 def convert(module: nn.Module, inputs: Sequence[Any]) -> Any:
     """The module as an ``openvino.Model`` of f32 weights, whose shapes are open.
 
-    Its inputs and outputs are the tensors in the module's, in order.
+    Its inputs and outputs are the tensors in the module's, in order. The module cannot learn any more.
 
     Args:
         inputs: what the module is called with: tensors, or lists or dicts of them. The values do not matter.
@@ -88,8 +88,14 @@ def convert(module: nn.Module, inputs: Sequence[Any]) -> Any:
 
         _expect_tracing()
         trace: Any = torch.jit.trace
+
+        def flat(*tensors: Tensor) -> tuple[Tensor, ...]:
+            return tuple(leaves(module(*rebuilt(tuple(inputs), tensors))))
+
+        # A function is traced faster than a module is; its weights become constants, which must not be learning.
+        module.requires_grad_(False)
         with torch.no_grad():
-            traced = trace(_Flat(module, inputs), tuple(leaves(inputs)), strict=False, check_trace=False)
+            traced = trace(flat, tuple(leaves(inputs)), strict=False, check_trace=False)
         frontend = FrontEndManager().load_by_framework("pytorch")
         # The front end does not keep the decoder alive.
         decoder = TorchScriptPythonDecoder(traced)
@@ -206,18 +212,6 @@ class OpenVinoModule(nn.Module):
         arrays = {i: tensor.contiguous().numpy() for i, tensor in enumerate(tensors)}
         self._request.infer(arrays, share_inputs=True, share_outputs=True)
         return rebuilt(self._outputs, [torch.from_numpy(tensor.data) for tensor in self._request.output_tensors])
-
-
-class _Flat(nn.Module):
-    """A module whose inputs and outputs are plain tensors, as the tracer wants them."""
-
-    def __init__(self, inner: nn.Module, inputs: Sequence[Any]) -> None:
-        super().__init__()
-        self.inner = inner
-        self._inputs = tuple(inputs)
-
-    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        return tuple(leaves(self.inner(*rebuilt(self._inputs, tensors))))
 
 
 def _cannot(error: Exception, expected: str) -> ModelError:

@@ -20,6 +20,13 @@ from ml_backend.models.catalogue import DEFAULT_THRESHOLD, ModelSpec, describe, 
 from ml_backend.models.torchvision_detector import TorchvisionDetector, build_network
 
 SSDLITE = "ssdlite320_mobilenet_v3_large"
+MASKS = "maskrcnn_resnet50_fpn"
+
+
+@pytest.fixture(autouse=True)
+def torch_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs a model is another file's matter, and getting OpenVINO ready takes seconds."""
+    monkeypatch.setattr("ml_backend.models.detector_runtime.is_installed", lambda: False)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +74,34 @@ def test_manifest(home: Path) -> None:
     assert len(found.label) == (all_.confidence >= 0.35).sum() < len(all_.label)
 
 
+@pytest.mark.parametrize(("kind", "role"), [(None, "mask"), ("mask", "mask"), ("rectangle", "rectangle")])
+def test_a_manifest_may_leave_untrained_masks_out(tmp_path: Path, kind: str | None, role: str) -> None:
+    args = {"num_classes": 3, "min_size": 64, "max_size": 96}
+    save_file(build_network(MASKS, args).state_dict(), tmp_path / "w.safetensors")
+    manifest = {
+        "name": "masks-1",
+        "builder": MASKS,
+        "builder_args": args,
+        "classes": ["bolt", "nut"],
+        "weights": "w.safetensors",
+        "sha256": hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest(),
+        "score_threshold": 0.0,
+        "kind": kind,
+    }
+    (tmp_path / "m.json").write_text(json.dumps(manifest))
+    card = describe(ModelSpec(str(tmp_path / "m.json"), device="cpu"))
+    model = load_predictor(str(tmp_path / "m.json"), device="cpu")
+    assert model.kind == card.role == role
+    (found,) = model.predict([np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)])
+    assert len(found.masks) == (len(found.label) if role == "mask" else 0)
+    assert len(found.label) > 0
+
+
+@pytest.mark.parametrize(("builder", "role"), [(MASKS, "mask"), ("keypointrcnn_resnet50_fpn", "rectangle")])
+def test_a_builder_tells_what_it_answers(builder: str, role: str) -> None:
+    assert describe(ModelSpec(builder, device="cpu")).role == role
+
+
 def test_exchanged_weights_are_refused_before_they_are_read(home: Path, tmp_path: Path) -> None:
     data = bytearray((home / "w.safetensors").read_bytes())
     data[-1] ^= 1
@@ -94,6 +129,8 @@ def test_missing_weights_of_a_manifest(home: Path, tmp_path: Path) -> None:
         ({"name": "absent", "builder": 7}, "name is None, not a text; builder is 7, not a text"),
         ({"builder": "resnet50"}, "there is no model 'resnet50'"),
         ({"builder_args": []}, "builder_args is not an object"),
+        ({"kind": "circle"}, "kind is 'circle', not rectangle or mask"),
+        ({"kind": "mask"}, f"kind is 'mask', and '{SSDLITE}' answers no masks"),
         ({"builder_args": {"num_classes": "three"}}, "torchvision cannot build"),
         ({"builder_args": {"weights": "DEFAULT"}}, "ask for weights of torchvision"),
     ],
