@@ -75,6 +75,11 @@ def own(home: Path, threshold: float = 0.0, **options: Any) -> Predictor:
     return cast(Predictor, load(spec))
 
 
+def by_manifest(spec: str, threshold: float | None = None) -> Predictor:
+    exact = ModelSpec(spec, device="cpu", score_threshold=threshold, precision="fp32", accelerator="torch")
+    return cast(Predictor, load(exact))
+
+
 def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
     """A picture without fine detail, on which every good way to resize agrees."""
     coarse = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -175,7 +180,7 @@ def test_manifest_and_its_card(home: Path) -> None:
     assert (card.name, card.role, card.classes, card.score_threshold) == ("animals-1", "tag", CLASSES, 0.1)
     assert model.name == card.name
     image = smooth(200, 300, 6)
-    (found,) = load_predictor(spec.spec, device="cpu").predict([image])
+    (found,) = by_manifest(spec.spec).predict([image])
     wanted = expected(home, image)
     assert sorted(found.label) == np.flatnonzero(wanted >= 0.1).tolist()
 
@@ -191,7 +196,7 @@ def test_a_manifest_is_described_without_torch(home: Path) -> None:
 def test_a_multi_label_network_answers_each_class_on_its_own(home: Path, tmp_path: Path) -> None:
     image = smooth(200, 300, 6)
     spec = changed(home, tmp_path, multi_label=True)
-    (found,) = load_predictor(spec, device="cpu", score_threshold=0.0).predict([image])
+    (found,) = by_manifest(spec, 0.0).predict([image])
     odds = probabilities(found) / (1 - probabilities(found))
     # The same logits: odds of sigmoids are proportional to what softmax answers.
     np.testing.assert_allclose(odds / odds.sum(), expected(home, image), atol=0.01)
@@ -202,7 +207,7 @@ def test_preprocessing_of_a_manifest_is_obeyed(home: Path, tmp_path: Path) -> No
     image = smooth(400, 300, 7)
     changes = {"resize": 100, "crop": 64, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
     spec = changed(home, tmp_path, preprocessing=changes, score_threshold=0.0)
-    (found,) = load_predictor(spec, device="cpu").predict([image])
+    (found,) = by_manifest(spec).predict([image])
     small = PilImage.fromarray(image).resize((100, 133), PilImage.Resampling.BILINEAR).crop((18, 34, 82, 98))
     network = models.resnet18(num_classes=3)
     network.load_state_dict(torch.load(home / "w.pth", weights_only=True))
