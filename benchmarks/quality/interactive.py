@@ -200,16 +200,17 @@ def print_weights(rows: dict[str, list[tuple[Any, float]]], strength: float = 30
     """Ridge regression of the IoU on the standardised measures and their squares."""
     for kind, pairs in rows.items():
         x, y = np.array([m for m, _ in pairs]), np.array([iou for _, iou in pairs])
-        mean, spread = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
+        mean, spread = x.mean(axis=0), x.std(axis=0)
+        spread[spread < 1e-6] = 1.0
         apart = np.clip((x - mean) / spread, -3, 3)
         design = np.hstack([np.ones((len(x), 1)), apart, apart**2])
         penalty = np.diag([0.0] + [strength] * (design.shape[1] - 1))
         weights = np.linalg.solve(design.T @ design + penalty, design.T @ y)
         error = np.abs(np.clip(design @ weights, 0, 1) - y).mean()
-        print(f"#: {len(x)} regions, mean error {error:.3f}\n{kind} = Weights(\n    {weights[0]:.4f},")
+        print(f"#: {len(x)} regions, mean error {error:.3f}\n{kind} = Weights(\n    {weights[0]:.3f},")
         half = x.shape[1] + 1
         for values in (mean, spread, weights[1:half], weights[half:]):
-            print("    (" + ", ".join(f"{v:.4f}" for v in values) + "),")
+            print("    (" + ", ".join(f"{v:.3f}" for v in values) + "),")
         print(")")
 
 

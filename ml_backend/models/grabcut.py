@@ -27,7 +27,7 @@ from ml_backend.models import region_cut, region_quality
 from ml_backend.models.catalogue import ModelCard, ModelSpec
 from ml_backend.models.interactor import Point, Prompt, Segment
 from ml_backend.models.region_cut import Floats, Labels, Patch
-from ml_backend.models.region_quality import Weights
+from ml_backend.models.region_quality import BOX_QUALITY, CLICK_QUALITY, Weights
 
 NAME = "grabcut-1"
 
@@ -396,13 +396,3 @@ def _check(spec: ModelSpec) -> None:
                 expected="no weights and no class names: it works by colours and edges",
                 todo="Leave them out",
             )
-
-
-#: Provisional.
-BOX_QUALITY = CLICK_QUALITY = Weights(
-    0.45,
-    (2.0, 0.4, 0.6, -0.6, -3.0, 0.3, 0.8, 0.7, 0.2, 0.1),
-    (1.0, 0.2, 0.4, 0.4, 1.5, 0.2, 0.15, 0.3, 0.2, 0.15),
-    (0.02, -0.03, 0.06, -0.01, 0.03, 0.036, -0.03, 0.066, -0.013, -0.037),
-    (0,) * 10,
-)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnxruntime
@@ -24,7 +26,9 @@ from bridge.errors import ConfigError, ImageError, ModelError
 from bridge.images import decode
 from ml_backend.models.catalogue import ModelSpec, describe, load, load_predictor
 from ml_backend.models.onnx_file import has_external_data, with_constant_weights
-from ml_backend.models.onnx_input import Preprocessing, to_input
+from ml_backend.models.onnx_input import Colour, Preprocessing, Resize, to_input
+from ml_backend.models.onnx_layouts import LAYOUTS
+from ml_backend.models.onnx_manifest import OnnxManifest, read_onnx_manifest
 
 Write = Callable[..., str]
 
@@ -477,6 +481,21 @@ def test_card(write: Write, tmp_path: Path) -> None:
     assert (card.name, card.role, card.classes) == ("tiny-1", "rectangle", ("red", "green", "blue"))
     assert card.score_threshold == 0.3
     assert load(ModelSpec(spec, device="cpu")).name == card.name
+
+
+def test_the_document_names_every_key_and_layout_and_its_example_is_right(tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs/models.md").read_text(encoding="utf-8")
+    keys = [field.name for kind in (OnnxManifest, Preprocessing) for field in fields(kind)]
+    words = [*LAYOUTS, *get_args(Resize), *get_args(Colour), "classes_file", "coordinates", "normalised"]
+    assert [key for key in [*keys, *words] if f"`{key}`" not in text and f'"{key}"' not in text] == []
+    for layout, module in LAYOUTS.items():
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| `{layout}` |"))
+        assert f"{module.PREPROCESSING.resize}, {module.PREPROCESSING.colour}, {module.PREPROCESSING.range}" in row
+        assert row.endswith(f"| {module.NMS_IOU or 'none'} |")
+    (example,) = (block for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL) if "onnx_detector" in block)
+    (tmp_path / "coco80.names").write_text("person\ncar\n")
+    (tmp_path / "m.json").write_text(example.replace("…", "0" * 64))
+    assert read_onnx_manifest(tmp_path / "m.json").layout == "yolox"
 
 
 @pytest.mark.parametrize(
