@@ -17,6 +17,7 @@ import base64
 import itertools
 import json
 import multiprocessing
+import os
 import re
 import shutil
 import statistics
@@ -157,6 +158,8 @@ def main() -> None:
     options = parser.parse_args()
     if not shutil.which("wrk"):
         raise SystemExit("wrk is not installed: apt-get install wrk")
+    # As the command itself does: OpenMP's threads must not spin while others work. The same for all contenders.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     files = [p.read_bytes() for p in sorted(options.images.glob("*.jp*g"))]
     if not files:
         raise SystemExit(f"no JPEG files in {options.images}")
@@ -193,6 +196,8 @@ def compare(options: argparse.Namespace, files: list[bytes], weights: Path) -> N
             for contender in (naive, own):
                 rate = press(contender, files, options.concurrency, options.seconds, best)
                 found.setdefault(contender.name, []).append(rate)
+    for _, end in ends:
+        end.send("stop")
     report(options, {name: _median(rates) for name, rates in found.items()})
 
 

@@ -98,7 +98,11 @@ def describe(spec: ModelSpec) -> ModelCard:
     _check(spec)
     family = _family(spec)
     card = cast(ModelCard, family.describe(spec))
-    return replace(card, name=f"{card.name}-tile{spec.tile}") if spec.tile else card
+    if spec.tile is None:
+        return card
+    if card.role in ("tag", "interactor"):
+        raise ModelError(f"{spec.spec!r} takes no tiles", todo="Leave the tile size out")
+    return replace(card, name=f"{card.name}-tile{spec.tile}")
 
 
 def load(spec: ModelSpec) -> Predictor | Interactor:
@@ -209,6 +213,12 @@ def _family(spec: ModelSpec) -> ModuleType:
         return _import(family)
     if name.lower().endswith(".py"):
         return _own_file(Path(name))
+    if name.lower().endswith(".onnx"):
+        raise ModelError(
+            f"{name!r} is an ONNX file",
+            expected="a manifest (.json) that names it, its classes and its layout",
+            todo="Write one; docs/models.md shows how",
+        )
     if re.fullmatch(r"[\w.]+:\w+", name):
         return _import("label_studio_ml")
     if name.startswith("sam_vit_"):
