@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -52,6 +53,17 @@ def ensure_installed(venv_dir: Path, say: Say) -> Path:
         ToolUnreachable: the package index cannot be reached.
         LabelbridgeError: installing failed for another reason; names the log.
     """
+    try:
+        venv_dir.parent.mkdir(parents=True, exist_ok=True)
+        with venv_dir.with_name(f"{venv_dir.name}.lock").open("w") as lock:
+            # Two who install into one folder at the same time would both fail; the second one finds it done.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return _installed(venv_dir, say)
+    except OSError as error:
+        raise StoreError(f"the folder {venv_dir} cannot be made: {error.strerror}") from None
+
+
+def _installed(venv_dir: Path, say: Say) -> Path:
     program = venv_dir / "bin" / "label-studio"
     if program.exists() and list(venv_dir.glob(f"lib/python3*/site-packages/label_studio-{VERSION}.dist-info/RECORD")):
         return program

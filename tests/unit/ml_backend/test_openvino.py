@@ -255,8 +255,11 @@ def test_loading_in_a_thread_warns_nobody_and_leaves_builtins_alone() -> None:
 QUIET = """
 import sys
 events = []
-sys.addaudithook(lambda name, args: events.append((name, str(args)[:200])) if name.startswith("socket.") else None)
-sys.addaudithook(lambda name, args: events.append((name, str(args)[:200])) if name == "subprocess.Popen" else None)
+def hook(name, args):
+    # ldconfig is how Python looks for libraries.
+    if name.startswith("socket.") or (name == "subprocess.Popen" and "ldconfig" not in str(args)):
+        events.append((name, str(args)[:200]))
+sys.addaudithook(hook)
 from ml_backend.models.catalogue import ModelSpec, load
 import numpy as np
 model = load(ModelSpec(device="cpu", precision="fp32", accelerator="openvino"))

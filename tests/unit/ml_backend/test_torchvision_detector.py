@@ -236,13 +236,14 @@ def test_masks_survive_batching_and_read_only_views(mask_network: Any) -> None:
 
 
 def test_objects_without_a_pixel_are_dropped(mask_network: Any) -> None:
-    quiet = copy.deepcopy(mask_network)
+    loud, quiet = copy.deepcopy(mask_network), copy.deepcopy(mask_network)
+    loud.roi_heads.detections_per_img = quiet.roi_heads.detections_per_img = 60
     with torch.no_grad():
         # The predictor answers per class: nothing of the first class has a mask.
         quiet.roi_heads.mask_predictor.mask_fcn_logits.weight[1] = 0
         quiet.roi_heads.mask_predictor.mask_fcn_logits.bias[1] = -9
     images = [blobs(120, 170, seed) for seed in range(4)]
-    all_, found = (detector(n).predict(images) for n in (mask_network, quiet))
+    all_, found = (detector(n, score_threshold=0.05).predict(images) for n in (loud, quiet))
     assert {0, 1} <= {label for one in all_ for label in one.label}
     for one, other in zip(found, all_, strict=True):
         assert len(one.masks) == len(one.label) == (other.label == 1).sum()
