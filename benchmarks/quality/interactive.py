@@ -180,7 +180,7 @@ def fit(seen: Any, target: Target, shape: tuple[int, ...], rows: dict[str, list[
     beside: tuple[tuple[float, float], ...] = ()
     prompts = {"BOX_QUALITY": [Prompt(box=target.box), Prompt(box=loose)], "CLICK_QUALITY": []}
     mask = np.zeros_like(truth)
-    for _ in range(2):
+    for _ in range(3):
         positive, at = next_click(truth, mask)
         on, beside = ((*on, at), beside) if positive else (on, (*beside, at))
         prompts["CLICK_QUALITY"].append(Prompt(on, beside))

@@ -36,7 +36,7 @@ MAX_PIXELS = 8_000_000
 #: Pixels of the patches on which sizes are tried, the object is cut, and its edge is refined.
 _TRY_PIXELS, _CUT_PIXELS, _EDGE_PIXELS = 6_000, 20_000, 150_000
 #: Radii tried for clicks: from this share of the image's size (the root of its area), at least so many pixels, on.
-_SMALLEST, _LARGEST, _RATIO, _LEAST_RADIUS = 0.02, 0.6, 1.7, 8.0
+_SMALLEST, _LARGEST, _RATIO, _LEAST_RADIUS = 0.02, 0.6, 2.0, 8.0
 #: Seen around a box or region, as a share of its mean side.
 _MARGIN = 0.5
 #: Of clicks: how far they pull, in radii of the object, how strongly towards and away (log odds), how far they decide.
@@ -258,8 +258,8 @@ def _region(
     mask = _tidied(found.mask, patch, wish)
     if not mask.any():
         return None
-    clicks = patch.places(wish.positive)
-    measures = region_quality.measure(patch, found, mask, clicks, seen.lab.shape[0] * seen.lab.shape[1])
+    on, beside = patch.places(wish.positive), patch.places(wish.negative)
+    measures = region_quality.measure(patch, found, mask, on, beside, seen.lab.shape[0] * seen.lab.shape[1])
     return Region(patch, mask, measures, weights.estimate(measures))
 
 
