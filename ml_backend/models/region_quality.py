@@ -79,8 +79,7 @@ def measure(
     """(M,) the MEASURES of ``mask`` (h, w), not empty, cut out of ``patch``.
 
     Args:
-        on: places ``(column, row)`` of the positive clicks in the patch; where there are none, ``deep`` is 1 and ``off``
-            is 0.
+        on: places ``(column, row)`` of the positive clicks in the patch; without any, ``deep`` is 1 and ``off`` is 0.
         beside: places of the negative ones.
         image_pixels: of the whole image.
     """
