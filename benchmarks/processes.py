@@ -27,6 +27,16 @@ class Contender:
         """Processor seconds of it and its children so far."""
         return sum(_cpu_of(pid) for pid in _family(self.pid))
 
+    def settle(self) -> None:
+        """Wait until it is idle: some servers go on with requests whose clients have left."""
+        before = self.cpu_seconds()
+        while True:
+            time.sleep(0.5)
+            now = self.cpu_seconds()
+            if now - before < 0.1:
+                return
+            before = now
+
 
 def free_port() -> int:
     with socket.socket() as probe:

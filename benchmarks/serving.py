@@ -111,6 +111,7 @@ def press(contender: Contender, files: list[bytes], concurrency: int, seconds: f
         command = ["wrk", "-t1", f"-c{concurrency}", f"-d{seconds:g}s", "--timeout=60s", "--latency", "-s", script]
         out = subprocess.run([*command, contender.url], capture_output=True, text=True, check=True).stdout
         cpu = contender.cpu_seconds() - before
+    contender.settle()
     if "Non-2xx" in out:
         raise SystemExit(f"{contender.name} did not answer everything:\n{out}")
     number = int(re.search(r"(\d+) requests in", out)[1])  # type: ignore[index]
@@ -181,13 +182,16 @@ def compare(options: argparse.Namespace, files: list[bytes], weights: Path) -> N
         ends.append((f"direct loop: {runtime}, {loop}", here))
     theirs, ours = free_port(), free_port()
     names = ",".join(CLASSES)
-    flask = python(PEERS / "naive_flask.py", theirs, options.builder, weights, names)
+    app = f"naive_flask:make_app('{options.builder}', '{weights}', '{names}')"
+    flask = python(
+        "-m", "gunicorn", "--chdir", PEERS, "--workers", 1, "--threads", 8, "--bind", f"127.0.0.1:{theirs}", app
+    )
     serve = python("-m", "bridge", "serve", "--port", ours, "--interactor", "none", "--detector", options.builder)
     serve += ["--weights", str(weights), "--classes", names]
     found: dict[str, list[Rate]] = {}
     with running("naive Flask", flask, theirs) as naive, running("labelbridge", serve, ours, "/readyz") as own:
         for contender in (naive, own):
-            press(contender, files, 4, 2, 60)
+            press(contender, files, 4, 3, 60)
         for _ in range(options.rounds):
             for name, end in ends:
                 end.send("go")

@@ -44,7 +44,8 @@ def assign(anchors: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tens
     """Give every anchor (A, 4) a box index (A,) and a class (A,): 0 background, `IGNORED` for neither.
 
     An anchor belongs to the box it overlaps best from IoU 0.5 on; each box also claims its three best
-    anchors from IoU 0.25 on and its best one in any case. 0.4..0.5 counts neither for nor against.
+    anchors from IoU 0.25 on, or from half of its best IoU where that is less: no anchor fits a box much smaller
+    than the smallest of them. 0.4..0.5 counts neither for nor against.
     """
     if len(boxes) == 0:
         nothing = torch.zeros(len(anchors), dtype=torch.int64, device=anchors.device)
@@ -55,8 +56,9 @@ def assign(anchors: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tens
     classes[best < 0.5] = IGNORED
     classes[best < 0.4] = 0
     top, claimed = overlap.topk(3, dim=1)
+    enough = (top[:, 0] / 2).clamp(max=0.25)
     for rank in (2, 1, 0):
-        strong = top[:, rank] >= (0.25 if rank else 0.0)
+        strong = top[:, rank] >= enough
         anchor = claimed[strong, rank]
         owner[anchor] = torch.arange(len(boxes), device=anchors.device)[strong]
         classes[anchor] = labels[strong]
