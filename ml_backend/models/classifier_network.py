@@ -53,6 +53,9 @@ class TorchvisionClassifier:
         score_threshold: classes below this probability are not answered.
         batch_size: images per forward pass; None: 1 on a CPU, 16 by OpenVINO, else 32.
 
+    Attributes:
+        nbytes: of the weights.
+
     Raises:
         ModelError: the device does not exist here or cannot compute in that precision, or OpenVINO cannot run the
             network although it was asked for.
@@ -80,6 +83,7 @@ class TorchvisionClassifier:
         self._multi_label = multi_label
         self._threshold = score_threshold
         ready: Any = network.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.nbytes = sum(p.nbytes for p in ready.parameters())
         arithmetic = choose_precision(precision, str(self._device))
         self._streams = self._on_openvino(ready, accelerator, arithmetic)
         if self._streams is None:

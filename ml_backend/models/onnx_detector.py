@@ -52,6 +52,9 @@ class OnnxDetector:
         score_threshold: detections below this confidence are dropped.
         batch_size: images per run, where the file leaves their number free.
 
+    Attributes:
+        nbytes: of the weights.
+
     Raises:
         ModelError: the outputs are not those of the manifest's layout.
     """
@@ -60,6 +63,7 @@ class OnnxDetector:
         self, network: OnnxNetwork, manifest: OnnxManifest, *, score_threshold: float, batch_size: int = 1
     ) -> None:
         self._network = network
+        self.nbytes = network.nbytes
         self._manifest = manifest
         self._threshold = score_threshold
         known = np.array([name is not None for name in manifest.classes])

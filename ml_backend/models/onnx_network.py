@@ -38,6 +38,7 @@ class OnnxNetwork:
     Attributes:
         width, height: of the input in pixels.
         batch: images per run that the file fixes; None where it is free.
+        nbytes: of the file, which is nearly all weights.
 
     Raises:
         ModelError: no ONNX file, data outside of it, an operator that this ONNX Runtime lacks, inputs that are no
@@ -55,6 +56,7 @@ class OnnxNetwork:
         other_inputs: Mapping[str, Any],
     ) -> None:
         self._path = path
+        self.nbytes = len(data)
         if has_external_data(data):
             raise ModelError(
                 f"the weights {path} keep some of their numbers in other files",

@@ -36,6 +36,9 @@ class Tiled:
         predictor: finds boxes or masks.
         tile: side of a tile in pixels of the image.
 
+    Attributes:
+        nbytes: of the predictor's weights.
+
     Raises:
         ModelError: the tile is too small, or the predictor answers tags, which belong to whole images.
     """
@@ -55,6 +58,7 @@ class Tiled:
             )
         self._predictor = predictor
         self._tile = tile
+        self.nbytes = int(getattr(predictor, "nbytes", 0))
 
     @property
     def name(self) -> str:

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from bridge.errors import ModelError
 from ml_backend.models import torchvision_detector
 from ml_backend.models.catalogue import DEFAULT_THRESHOLD, ModelSpec, describe, load_predictor
+from ml_backend.models.tiled import Tiled
 from ml_backend.models.torchvision_detector import TorchvisionDetector, build_network
 
 SSDLITE = "ssdlite320_mobilenet_v3_large"
@@ -254,3 +255,12 @@ def test_class_names_belong_to_own_weights() -> None:
 def test_threshold_out_of_range(home: Path, threshold: float) -> None:
     with pytest.raises(ModelError, match="score threshold"):
         load_predictor(str(home / "m.json"), score_threshold=threshold)
+
+
+def test_models_say_what_their_weights_take(home: Path) -> None:
+    """Else the server's budget of memory would count them as nothing."""
+    spec = str(home / "m.json")
+    network = build_network(SSDLITE, {"num_classes": 3})
+    wanted = sum(p.numel() * 4 for p in network.parameters())
+    model = load_predictor(spec, device="cpu")
+    assert getattr(model, "nbytes", 0) == getattr(Tiled(model, 640), "nbytes", 0) == wanted
