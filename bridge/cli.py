@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from dataclasses import asdict, replace
@@ -32,6 +33,8 @@ from bridge.scorers.object_review import ObjectReview
 from bridge.settings import Settings
 from bridge.store import Run, Store, StoredFinding
 from bridge.tools import AnnotationTool, Review
+from bridge.tools.cvat import Cvat
+from bridge.tools.cvat_issue_list import Issue, read_issues, to_csv
 from bridge.tools.label_studio import LabelStudio
 from bridge.tools.label_studio_connect import connect as connect_backend
 from bridge.tools.label_studio_connect import disconnect as disconnect_backend
@@ -49,7 +52,9 @@ app = typer.Typer(
     ),
 )
 
-Target = Annotated[str, typer.Argument(help="ls:project/7, coco:annotations.json, voc:FOLDER or yolo:FOLDER")]
+Target = Annotated[
+    str, typer.Argument(help="ls:project/7, cvat:task/12, coco:annotations.json, voc:FOLDER or yolo:FOLDER")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file (default: ./labelbridge.yaml if there).")]
 Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images, if not beside the annotations.")]
@@ -353,6 +358,47 @@ def sync(target: Target, config: Config = None, as_json: AsJson = False) -> None
         )
     output.value({**asdict(result), "precision": [asdict(p) for p in precision]})
     raise_if_any(result.failures, sum(result.verdicts.values()), "synced")
+
+
+@app.command()
+def issues(
+    target: Target,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write them to this file: .csv for a table, .json for all.")
+    ] = None,
+    only_open: Annotated[bool, typer.Option("--open", help="Leave resolved issues out.")] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """List or export CVAT's issues with their comments, frames and links; also those that people made."""
+    output, settings = Output(as_json), _settings(config)
+    tool = wiring.open_target(target, settings)
+    if not isinstance(tool, Cvat):
+        raise UsageError(f"{target} has no issues", expected="a target in CVAT, like cvat:project/3")
+    if out is not None and out.suffix.lower() not in (".csv", ".json"):
+        raise UsageError(f"{out.name} is no table and no JSON file", expected="a name that ends in .csv or .json")
+    found = list(read_issues(tool, only_open=only_open))
+    values = [asdict(issue) for issue in found]
+    if out is not None:
+        text = to_csv(found) if out.suffix.lower() == ".csv" else json.dumps(values, indent=2, ensure_ascii=False)
+        out.write_text(text, encoding="utf-8")
+        output.say(f"{len(found)} issues written to {out}")
+    elif found:
+        output.table(
+            f"Issues of {target}",
+            ("issue", "state", "frame", "last comment", "link"),
+            [(i.id, i.state, i.frame_name, _last_words(i), i.url) for i in found],
+        )
+    else:
+        output.say(f"{target} has no {'open ' if only_open else ''}issue.")
+    output.value(values)
+
+
+def _last_words(issue: Issue) -> str:
+    if not issue.comments:
+        return ""
+    last = issue.comments[-1]
+    return f"{last.author}: {last.text.splitlines()[0][:80] if last.text.strip() else ''}"
 
 
 @app.command()

@@ -23,10 +23,13 @@ def examine(
         backend_url: the model server as Label Studio sees it; None leaves it out unless ``target`` is in Label Studio.
     """
     checks = [_home(settings), *_store(settings), *_open_doors(settings)]
-    is_label_studio = target is None or target.startswith("ls:")
-    if is_label_studio:
+    is_cvat = settings.cvat_url is not None if target is None else target.startswith("cvat:")
+    # Without any target, the tool that is set up; without any tool, what Label Studio wants.
+    if target.startswith("ls:") if target else settings.label_studio_url is not None or not is_cvat:
         checks += _label_studio(settings, target, backend_url)
-    if target is not None and all(check.ok for check in checks if check.name.startswith(("Label Studio", "Token"))):
+    if is_cvat:
+        checks += _cvat(settings)
+    if target is not None and all(c.ok for c in checks if c.name.startswith(("Label Studio", "Token", "CVAT's s"))):
         checks += _target(settings, target, detector, label_map)
     return checks
 
@@ -97,6 +100,19 @@ def _label_studio(settings: Settings, target: str | None, backend_url: str | Non
     project = target.rpartition("/")[2] if target else ""
     server = wiring.backend(settings, backend_url) if backend_url or target else None
     return probe(client, int(project) if project.isdigit() else None, server)
+
+
+def _cvat(settings: Settings) -> Iterator[Check]:
+    try:
+        client = wiring.cvat_client(settings)
+        version = ".".join(map(str, client.version()))
+        user = client.whoami()
+    except LabelbridgeError as error:
+        yield _failed("CVAT's settings", error)
+        return
+    yield Check("CVAT's server", True, f"{version} at {client.url}")
+    where = f"the organization {client.organization}" if client.organization else "no organization"
+    yield Check("CVAT's user", True, f"{user.get('username')}, in {where}")
 
 
 def _target(settings: Settings, target: str, detector: str | None, label_map: str | None) -> list[Check]:

@@ -104,6 +104,26 @@ class Settings(BaseModel):
             description="Label Studio access token: a personal one, or a legacy one where those are allowed.",
         ),
     ]
+    cvat_url: Annotated[
+        str | None,
+        BeforeValidator(_web_address),
+        Field(default=None, description="Address of CVAT, as a browser on this machine reaches it."),
+    ]
+    cvat_token: Annotated[
+        SecretText | None,
+        Field(default=None, description="CVAT personal access token (CVAT 2.50 and later)."),
+    ]
+    cvat_user: Annotated[
+        str | None,
+        BeforeValidator(_some_text),
+        Field(default=None, description="CVAT user name, where there is no token."),
+    ]
+    cvat_password: Annotated[SecretText | None, Field(default=None, description="Password of cvat_user.")]
+    cvat_organization: Annotated[
+        str | None,
+        BeforeValidator(_some_text),
+        Field(default=None, description="Short name of the CVAT organization that holds the targets."),
+    ]
     request_timeout_s: Annotated[
         float,
         Field(

@@ -28,6 +28,9 @@ from bridge.formats.coco import CocoDataset, load_results
 from bridge.settings import Settings
 from bridge.store import Store
 from bridge.tools import AnnotationTool
+from bridge.tools.cvat import Cvat
+from bridge.tools.cvat_client import CvatClient, Login
+from bridge.tools.cvat_target import parse_target
 from bridge.tools.files import open_files
 from bridge.tools.label_studio import LabelStudio
 from bridge.tools.label_studio_client import LabelStudioClient
@@ -100,8 +103,30 @@ def label_studio_client(settings: Settings) -> LabelStudioClient:
     )
 
 
+def cvat_client(settings: Settings) -> CvatClient:
+    """A client for the CVAT of the settings.
+
+    Raises:
+        ConfigError: the address is not set, or neither a token nor a user with a password is.
+    """
+    if not settings.cvat_url:
+        raise ConfigError(
+            "LABELBRIDGE_CVAT_URL is not set",
+            expected="CVAT's address, such as http://localhost:8080",
+            todo="export LABELBRIDGE_CVAT_URL=…, or put it into labelbridge.yaml",
+        )
+    token, password = settings.cvat_token, settings.cvat_password
+    login = Login(
+        token=token.get_secret_value() if token else "",
+        user=settings.cvat_user or "",
+        password=password.get_secret_value() if password else "",
+    )
+    organization, timeout = settings.cvat_organization or "", settings.request_timeout_s
+    return CvatClient(settings.cvat_url, login, organization=organization, timeout=timeout)
+
+
 def open_target(target: str, settings: Settings, images: Path | None = None) -> AnnotationTool:
-    """The tool behind ``ls:project/7``, ``coco:PATH``, ``voc:DIR`` or ``yolo:DIR``.
+    """The tool behind ``ls:project/7``, ``cvat:task/12``, ``coco:PATH``, ``voc:DIR`` or ``yolo:DIR``.
 
     Raises:
         UsageError: the words name no target.
@@ -113,9 +138,11 @@ def open_target(target: str, settings: Settings, images: Path | None = None) -> 
         noun, _, number = rest.partition("/")
         if noun == "project" and number.isdigit():
             return LabelStudio(label_studio_client(settings), int(number), max_image_bytes=settings.max_image_bytes)
+    if kind == "cvat":
+        return Cvat(cvat_client(settings), parse_target(target), max_image_bytes=settings.max_image_bytes)
     raise UsageError(
         f"{target!r} is no target",
-        expected="ls:project/7, coco:annotations.json, voc:FOLDER or yolo:FOLDER",
+        expected="ls:project/7, cvat:task/12, coco:annotations.json, voc:FOLDER or yolo:FOLDER",
     )
 
 
@@ -188,6 +215,12 @@ def prediction_source(tool: AnnotationTool, options: SourceOptions, settings: Se
         threshold = FAINTEST if options.threshold is None else options.threshold
         predictor = load_model(options, settings.device, threshold)
         return model_source(tool, predictor, map_labels(tool, predictor, options.label_map), settings, threshold)
+    if isinstance(tool, Cvat):
+        raise UsageError(
+            f"CVAT keeps no predictions that {tool.target} could be held against",
+            expected="a model to hold it against, or predictions",
+            todo="Name one: --detector NAME, or --predictions FILE",
+        )
     return StoredPredictions(options.model)
 
 

@@ -203,9 +203,10 @@ Decision = Literal["accept", "reject", "edit"]
 class Verdict:
     """A reviewer's answer to one finding.
 
-    ``fix`` is what the reviewer wants done: the suggestion for ``accept``, their own version for ``edit``,
-    None for ``reject``. ``source`` names the tool's object the verdict was read from and ``decided_at`` is the
-    tool's own time stamp (ISO 8601): together they tell a verdict that was read before from a new one.
+    ``fix`` is what the reviewer wants done: for ``accept`` the suggestion, or None where the tool does not repeat it;
+    their own version for ``edit``; None for ``reject``. ``source`` names the tool's object the verdict was read from
+    and ``decided_at`` is the tool's own time stamp (ISO 8601): together they tell a verdict that was read before from
+    a new one.
     """
 
     finding_id: str

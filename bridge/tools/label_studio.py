@@ -20,8 +20,9 @@ from bridge.errors import AuthError, ConfigError, DataError, ImageError, NotFoun
 from bridge.images import size_of
 from bridge.net import origin_of, public_url
 from bridge.tools import FixOrder, FixResult, Outcome, Page, Prelabel, PushedCase, Review, ReviewCase, TargetInfo
+from bridge.tools.fix_rules import conflicts
 from bridge.tools.label_studio_client import LabelStudioClient, Row, task_filter
-from bridge.tools.label_studio_fixes import Sheet, conflicts
+from bridge.tools.label_studio_fixes import Sheet
 from bridge.tools.label_studio_records import image_reference, predictions_from_entry, record_from_task
 from bridge.tools.label_studio_review import ReviewDesk
 

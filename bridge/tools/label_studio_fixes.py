@@ -9,11 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-import numpy.typing as npt
-
 from bridge.core.annotations import Annotation, Box, Polygon, Shape
-from bridge.core.geometry import pair_iou
 from bridge.dialects.label_studio import (
     LabelConfig,
     Region,
@@ -27,12 +23,7 @@ from bridge.dialects.label_studio import (
 )
 from bridge.errors import DataError
 from bridge.tools import FixOrder, FixResult, Outcome
-
-SAME_PX = 0.05
-"""Pixels; a person cannot move a corner by less, and rounding of percentages stays far below."""
-
-_SAME_OBJECT_IOU = 0.5
-_SAME_FIX_IOU = 0.95
+from bridge.tools.fix_rules import SAME_FIX_IOU, SAME_OBJECT_IOU, InTheWay, closest, same_shape, where
 
 
 class Sheet:
@@ -60,7 +51,7 @@ class Sheet:
         """Work one fix in, or say why not. Never raises for anything a person may have done to the regions."""
         try:
             outcome, message = self._apply(order)
-        except _InTheWay as reason:
+        except InTheWay as reason:
             outcome, message = Outcome.CONFLICT, str(reason)
         return FixResult(order.finding.id, outcome, message)
 
@@ -72,7 +63,7 @@ class Sheet:
                 return self._delete(order)
             case "relabel" | "reshape":
                 return self._change(order)
-        raise _InTheWay("there is no fix to write: only a person can tell what is right")
+        raise InTheWay("there is no fix to write: only a person can tell what is right")
 
     def _objects(self) -> list[Annotation]:
         return regions_to_annotations(self.result, self._config, self._submission_id)[0]
@@ -83,15 +74,15 @@ class Sheet:
     def _require_unchanged(self, order: FixOrder) -> None:
         finding = order.finding
         if len(finding.revisions) != len(finding.annotation_ids):
-            raise _InTheWay("the finding does not say how the object was when it was scored")
+            raise InTheWay("the finding does not say how the object was when it was scored")
         for annotation_id, revision in zip(finding.annotation_ids, finding.revisions, strict=True):
             found = self._read.get(annotation_id)
             if found is None or not self._entries(annotation_id):
-                raise _InTheWay(f"object {self._region_id(annotation_id)} was deleted since it was scored")
+                raise InTheWay(f"object {self._region_id(annotation_id)} was deleted since it was scored")
             if found.revision != revision:
-                raise _InTheWay(
+                raise InTheWay(
                     f"object {self._region_id(annotation_id)} was changed since it was scored: it is now "
-                    f"{found.label!r} at {_where(found.shape)}"
+                    f"{found.label!r} at {where(found.shape)}"
                 )
 
     def _entries(self, annotation_id: str) -> list[Region]:
@@ -102,24 +93,24 @@ class Sheet:
         if region_id in group_regions(self.result):
             return Outcome.ALREADY, f"the {fix.label!r} box was added before"
         if not isinstance(fix.shape, Box) or fix.shape.problem() or fix.label is None:
-            raise _InTheWay("only a box with an area and a label can be added")
-        iou = _closest(fix.shape, fix.label, self._objects())
-        if iou >= _SAME_FIX_IOU:
+            raise InTheWay("only a box with an area and a label can be added")
+        iou = closest(fix.shape, fix.label, self._objects())
+        if iou >= SAME_FIX_IOU:
             return Outcome.ALREADY, f"a {fix.label!r} box is there already (IoU {iou:.2f})"
-        if iou >= _SAME_OBJECT_IOU:
-            raise _InTheWay(f"a {fix.label!r} box that overlaps the new one (IoU {iou:.2f}) is there already")
+        if iou >= SAME_OBJECT_IOU:
+            raise InTheWay(f"a {fix.label!r} box that overlaps the new one (IoU {iou:.2f}) is there already")
         width, height = next((s for s in map(region_size, self.result) if s), None) or self._size()
         try:
             entries = box_entries(self._config, region_id, fix.label, fix.shape, width, height)
         except DataError as error:
-            raise _InTheWay(error.found) from None
+            raise InTheWay(error.found) from None
         self.result.extend({**entry, "origin": "manual"} for entry in entries)
-        return Outcome.APPLIED, f"added a {fix.label!r} box at {_where(fix.shape)}"
+        return Outcome.APPLIED, f"added a {fix.label!r} box at {where(fix.shape)}"
 
     def _delete(self, order: FixOrder) -> tuple[Outcome, str]:
         ids = order.finding.annotation_ids
         if not ids:
-            raise _InTheWay("the finding names no object to delete")
+            raise InTheWay("the finding names no object to delete")
         if not any(self._entries(i) for i in ids):
             return Outcome.ALREADY, "the object is gone already"
         self._require_unchanged(order)
@@ -127,14 +118,14 @@ class Sheet:
         for entry in self.result:
             linked = {entry.get("from_id"), entry.get("to_id"), entry.get("parentID")} & regions
             if linked and entry.get("id") not in regions:
-                raise _InTheWay(f"object {linked.pop()} is tied to another one by a relation or as its parent")
+                raise InTheWay(f"object {linked.pop()} is tied to another one by a relation or as its parent")
         self.result = [entry for entry in self.result if str(entry.get("id")) not in regions]
         return Outcome.APPLIED, f"deleted the {order.finding.label!r} object"
 
     def _change(self, order: FixOrder) -> tuple[Outcome, str]:
         finding, fix = order.finding, order.fix
         if not finding.annotation_ids:
-            raise _InTheWay("the finding names no object to change")
+            raise InTheWay("the finding names no object to change")
         annotation_id = finding.annotation_ids[0]
         label = fix.label if fix.label not in (None, finding.label) else None
         shape = None if same_shape(fix.shape, finding.current_shape) else fix.shape
@@ -142,7 +133,7 @@ class Sheet:
         done_label = label is None or (now is not None and now.label == label)
         done_shape = shape is None or (now is not None and same_shape(now.shape, shape))
         if now is not None and done_label and done_shape:
-            return Outcome.ALREADY, f"the object is {now.label!r} at {_where(now.shape)} already"
+            return Outcome.ALREADY, f"the object is {now.label!r} at {where(now.shape)} already"
         self._require_unchanged(order)
         changed = {
             id(e): self._changed(e, None if done_label else label, None if done_shape else shape)
@@ -151,7 +142,7 @@ class Sheet:
         self.result = [changed.get(id(entry), entry) for entry in self.result]
         parts = [] if done_label else [f"relabelled {finding.label!r} as {label!r}"]
         if shape is not None and not done_shape:
-            parts.append(f"moved the {label or finding.label!r} object to {_where(shape)}")
+            parts.append(f"moved the {label or finding.label!r} object to {where(shape)}")
         return Outcome.APPLIED, " and ".join(parts)
 
     def _changed(self, entry: Region, label: str | None, shape: Shape | None) -> Region:
@@ -163,7 +154,7 @@ class Sheet:
         if label is not None and kind.endswith("labels"):
             control = self._config.control_for(kind, label)
             if control is None:
-                raise _InTheWay(f"the label configuration has no {label!r} for this kind of object")
+                raise InTheWay(f"the label configuration has no {label!r} for this kind of object")
             rest = value.get(kind)
             value[kind] = [label, *(rest[1:] if isinstance(rest, list) else [])]
             new["from_name"] = control.name
@@ -179,58 +170,10 @@ class Sheet:
         if {"x", "y", "width", "height"} <= value.keys() and isinstance(shape, Box) and size:
             return dict(box_to_value(shape, *size))
         if "points" in value or "x" in value:
-            raise _InTheWay("the new shape is of another kind than the object")
+            raise InTheWay("the new shape is of another kind than the object")
         return {}
-
-
-class _InTheWay(Exception):
-    """Why a fix is not written."""
 
 
 def added_region_id(order: FixOrder) -> str:
     """The same finding always adds the same region, so that adding it twice shows."""
     return f"lb-{order.finding.id}"
-
-
-def same_shape(a: Shape | None, b: Shape | None, within: float = SAME_PX) -> bool:
-    """Whether two boxes or polygons agree to ``within`` pixels; shapes of other kinds when they are equal."""
-    mine, other = _numbers(a), _numbers(b)
-    if mine is None or other is None:
-        return a == b
-    return type(a) is type(b) and len(mine) == len(other) and bool(np.all(np.abs(mine - other) <= within))
-
-
-def _numbers(shape: Shape | None) -> npt.NDArray[np.float64] | None:
-    match shape:
-        case Box():
-            return np.array([*shape.xyxy, shape.rotation])
-        case Polygon():
-            return np.array(shape.points, dtype=np.float64).ravel()
-        case _:
-            return None
-
-
-def _closest(box: Box, label: str, objects: Sequence[Annotation]) -> float:
-    """The largest IoU with a box of the same label; 0 where there is none."""
-    others = [o.shape for o in objects if o.label == label and isinstance(o.shape, Box) and not o.shape.problem()]
-    if not others:
-        return 0.0
-    n = len(others)
-    ious = pair_iou(
-        np.array([o.xyxy for o in others]),
-        np.tile(np.array(box.xyxy), (n, 1)),
-        np.array([o.rotation for o in others]),
-        np.full(n, box.rotation),
-    )
-    return float(ious.max())
-
-
-def _where(shape: Shape | None) -> str:
-    if isinstance(shape, Box):
-        return "({:.0f}, {:.0f}, {:.0f}, {:.0f})".format(*shape.xyxy)
-    return "its place" if shape is None else f"a {type(shape).__name__.lower()}"
-
-
-def conflicts(orders: Sequence[FixOrder], message: str) -> list[FixResult]:
-    """The same reason for all."""
-    return [FixResult(o.finding.id, Outcome.CONFLICT, message) for o in orders]

@@ -13,7 +13,7 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from bridge.core.annotations import Box, LabelSet, digest, shape_from_list, shape_to_list
-from bridge.core.findings import ErrorType, Finding, Fix, Verdict
+from bridge.core.findings import Finding, Fix, Verdict
 from bridge.dialects.label_studio import (
     Control,
     Region,
@@ -26,8 +26,9 @@ from bridge.dialects.label_studio import (
 )
 from bridge.errors import DataError, LabelbridgeError
 from bridge.tools import ReviewCase
-from bridge.tools.label_studio_fixes import same_shape
+from bridge.tools.fix_rules import same_shape
 from bridge.tools.label_studio_records import annotator
+from bridge.tools.questions import title_of
 
 Row = dict[str, Any]
 
@@ -78,22 +79,6 @@ def review_config(labels: LabelSet, colours: Mapping[str, str]) -> str:
   <TextArea name="{NOTE}" toName="{IMAGE}" placeholder="Note (optional)" rows="2" maxSubmissions="1"/>
 </View>
 """
-
-
-def title_of(finding: Finding) -> str:
-    """What the task asks, in a few words."""
-    new = finding.fix.label or finding.label
-    match finding.error:
-        case ErrorType.MISSING:
-            return f"Missing {new}?"
-        case ErrorType.EXTRA:
-            return f"Is there no {finding.label} here?"
-        case ErrorType.WRONG_CLASS:
-            return f"Labelled {finding.label}: is it {new}?"
-        case ErrorType.IMPRECISE:
-            return f"Does the {finding.label} box fit?"
-        case _:
-            return str(finding.error).replace("_", " ").capitalize() + "?"
 
 
 def shows_boxes(case: ReviewCase) -> bool:

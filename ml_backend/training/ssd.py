@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import box_iou, complete_box_iou_loss
+from torchvision.ops import box_iou, complete_box_iou_loss, distance_box_iou
 
 #: The label of an object that counts neither for nor against.
 IGNORED = -1
@@ -43,9 +43,10 @@ def forward(network: Any, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
 def assign(anchors: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Give every anchor (A, 4) a box index (A,) and a class (A,): 0 background, `IGNORED` for neither.
 
-    An anchor belongs to the box it overlaps best from IoU 0.5 on; each box also claims its three best
-    anchors from IoU 0.25 on, or from half of its best IoU where that is less: no anchor fits a box much smaller
-    than the smallest of them. 0.4..0.5 counts neither for nor against.
+    An anchor belongs to the box it overlaps best from IoU 0.5 on; each box also claims its three best anchors by
+    distance IoU (Zheng et al., 2020) from IoU 0.25 on, or from half of its best IoU where that is less. No anchor fits
+    a box much smaller than the smallest of them: all those around it overlap it alike, so that only the distance tells
+    which is nearest, and the others count neither for nor against. Nor do those of 0.4..0.5.
     """
     if len(boxes) == 0:
         nothing = torch.zeros(len(anchors), dtype=torch.int64, device=anchors.device)
@@ -55,13 +56,16 @@ def assign(anchors: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tens
     classes = labels[owner].clone()
     classes[best < 0.5] = IGNORED
     classes[best < 0.4] = 0
-    top, claimed = overlap.topk(3, dim=1)
-    enough = (top[:, 0] / 2).clamp(max=0.25)
+    most = overlap.max(1).values
+    around = (overlap >= 0.5 * most[:, None]) & (most < 0.4)[:, None]
+    classes[(classes == 0) & around.any(0)] = IGNORED
+    claimed = distance_box_iou(boxes, anchors).topk(3, dim=1).indices
+    enough = (most / 2).clamp(max=0.25)
     for rank in (2, 1, 0):
-        strong = top[:, rank] >= enough
-        anchor = claimed[strong, rank]
-        owner[anchor] = torch.arange(len(boxes), device=anchors.device)[strong]
-        classes[anchor] = labels[strong]
+        anchor = claimed[:, rank]
+        strong = overlap[torch.arange(len(boxes), device=anchors.device), anchor] >= (enough if rank else 0.0)
+        owner[anchor[strong]] = torch.arange(len(boxes), device=anchors.device)[strong]
+        classes[anchor[strong]] = labels[strong]
     return owner, classes
 
 

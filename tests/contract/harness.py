@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from bridge.core.annotations import Annotation, Box, Record
+from bridge.core.annotations import Annotation, Box, Item, Record
 from bridge.core.findings import ErrorType, Finding, Fix, finding_id
 from bridge.tools import AnnotationTool, Review
 
@@ -45,6 +45,11 @@ class Harness(Protocol):
     """One target with the labels ``cat`` and ``dog``, and its people."""
 
     tool: AnnotationTool
+    keeps_predictions: bool
+    makes_reviews: bool
+
+    def lost_image(self, item: Item) -> str:
+        """The reference of an item, so changed that nothing is there."""
 
     def again(self) -> AnnotationTool:
         """The same target as a new process would open it."""

@@ -11,7 +11,7 @@ from typing import Any
 from harness import Objects, Photo
 from live import CONFIG, Studio
 
-from bridge.core.annotations import Box
+from bridge.core.annotations import Box, Item
 from bridge.dialects.label_studio import box_entries, box_to_value, parse_label_config
 from bridge.errors import ToolUnreachable
 from bridge.net import Reply
@@ -24,6 +24,9 @@ DIALECT = parse_label_config(CONFIG)
 
 class LabelStudioHarness:
     """See :class:`harness.Harness`."""
+
+    keeps_predictions = True
+    makes_reviews = True
 
     def __init__(self, studio: Studio, photos: Sequence[Photo]) -> None:
         self.studio = studio
@@ -38,6 +41,9 @@ class LabelStudioHarness:
         for index, (label, box) in enumerate(objects):
             regions += box_entries(DIALECT, f"{prefix}{index}", label, box, width, height)
         return regions
+
+    def lost_image(self, item: Item) -> str:
+        return item.image.replace("photo 0", "gone")
 
     def again(self) -> LabelStudio:
         self.client = LabelStudioClient(self.studio.server.url, self.studio.server.token, sleep=lambda _: None)

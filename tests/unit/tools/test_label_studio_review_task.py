@@ -10,7 +10,8 @@ from bridge.core.findings import ErrorType, Finding, Fix, Verdict
 from bridge.dialects.label_studio import parse_label_config, regions_to_annotations
 from bridge.errors import DataError
 from bridge.tools import ReviewCase
-from bridge.tools.label_studio_review_task import read_verdict, review_config, review_task, shows_boxes, title_of
+from bridge.tools.label_studio_review_task import read_verdict, review_config, review_task, shows_boxes
+from bridge.tools.questions import title_of
 
 W, H = 512, 512  # powers of two: percentages there and back are exact
 CAT, NEW = Box(10, 10, 110, 90), Box(20, 20, 120, 100)

@@ -1,0 +1,355 @@
+"""CVAT as an annotation tool: a project, a task or a job is one target, and one frame is one item.
+
+An item's id is ``TASK/FRAME``. A job's objects on a frame are one submission, ``JOB/FRAME``, once the job is submitted:
+completed, or past the stage of annotation and not sent back. Where several people annotated the same frames in replica
+jobs, a frame has several submissions. What a ground truth job holds is nobody's work to be judged, and neither are
+honeypots, which CVAT shows a second time on purpose.
+
+CVAT keeps no predictions beside people's work: a suggestion *is* an object, of the source ``auto``. So a record has no
+predictions, and scoring wants a model (``--detector``) or a file with predictions. To whoever asks for one model's, an
+item that takes no suggestions (any more) counts as predicted by it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from bridge.core.annotations import Annotation, Item, LabelSet, Problem, Record, Submission
+from bridge.core.findings import Verdict
+from bridge.dialects.cvat_labels import CvatLabels, parse_labels
+from bridge.dialects.cvat_shapes import FrameObjects, Size, read_frame, split_frames
+from bridge.dialects.cvat_tracks import TrackedObject, read_tracks
+from bridge.errors import ConfigError, DataError, ImageError, NotFound, ToolError, ToolUnreachable
+from bridge.tools import FixOrder, FixResult, Outcome, Page, Prelabel, PushedCase, Review, ReviewCase, TargetInfo
+from bridge.tools.cvat_client import CvatClient, Row
+from bridge.tools.cvat_fixes import JobFixes
+from bridge.tools.cvat_issues import IssueDesk
+from bridge.tools.cvat_layout import (
+    Frame,
+    Job,
+    frames_of,
+    is_people_job,
+    parse_frame_reference,
+    parse_item_id,
+    read_job,
+)
+from bridge.tools.cvat_suggestions import Suggestions, occupied, takes_suggestions
+from bridge.tools.cvat_target import CvatTarget
+
+_LAYOUTS = 4
+_JOBS = 8
+
+
+class Cvat:
+    """One target of one CVAT, as an :class:`~bridge.tools.AnnotationTool`.
+
+    Args:
+        client: calls to the server.
+        what: the project, task or job.
+        max_image_bytes: larger image files are refused.
+    """
+
+    def __init__(self, client: CvatClient, what: CvatTarget, *, max_image_bytes: int = 64 * 2**20) -> None:
+        self.client = client
+        self.what = what
+        self._max_image_bytes = max_image_bytes
+        self._labels: CvatLabels | None = None
+        self._tasks: list[int] | None = None
+        self._layouts: OrderedDict[int, list[Frame]] = OrderedDict()
+        self._contents: OrderedDict[int, _JobContent] = OrderedDict()
+        self._next: str | None = None
+
+    @property
+    def target(self) -> str:
+        return self.what.text
+
+    @property
+    def url(self) -> str:
+        """The target in a browser."""
+        if self.what.kind == "job":
+            job = read_job(self.client.job(self.what.id))
+            return f"{self.client.url}/tasks/{job.task}/jobs/{job.id}"
+        return f"{self.client.url}/{self.what.kind}s/{self.what.id}"
+
+    def describe(self) -> TargetInfo:
+        """See :meth:`bridge.tools.AnnotationTool.describe`.
+
+        ``items`` counts the frames of the jobs that the filters take; deleted ones and honeypots are among them.
+
+        Raises:
+            DataError: the label list cannot be used.
+            ConfigError: the target is in another organization than the settings name.
+        """
+        self._forget()
+        what, client = self.what, self.client
+        if what.kind == "project":
+            project = client.project(what.id)
+            title, items = str(project.get("name") or self.target), sum(self._count(t) for t in self._task_rows())
+        elif what.kind == "task":
+            task = client.task(what.id)
+            title, items = str(task.get("name") or self.target), self._count(task)
+        else:
+            row = client.job(what.id)
+            title = f"job {what.id} of task {row.get('task_id')}"
+            items = int(row.get("frame_count") or read_job(row).stop - read_job(row).start + 1)
+        return TargetInfo(self.target, title, self._label_list().names, items, self.url)
+
+    def read_page(self, after: str | None, limit: int, model: str | None = None) -> Page:
+        """See :meth:`bridge.tools.AnnotationTool.read_page`. The cursor is the id of the last item.
+
+        Two requests for a task, one or two more for each of its jobs. What a job holds is kept from one page to the
+        next of the same pass, so that it is read once.
+        """
+        if after != self._next or after is None:
+            self._forget()
+        position = parse_item_id(after) if after is not None else None
+        if after is not None and position is None:
+            raise ToolError(f"{after!r} is no cursor of {self.target}", expected="one that an earlier page gave")
+        frames: list[Frame] = []
+        for frame in self._frames(position):
+            if len(frames) == limit:
+                self._next = frames[-1].item.id
+                return Page(tuple(self._record(f, model) for f in frames), self._next)
+            frames.append(frame)
+        self._next = None
+        return Page(tuple(self._record(f, model) for f in frames), None)
+
+    def read_record(self, item_id: str) -> Record:
+        self._forget()
+        return self._record(self._frame(item_id))
+
+    def read_image(self, item: Item) -> bytes:
+        place = parse_frame_reference(item.image)
+        if place is None:
+            raise ImageError(
+                f"the reference of item {item.id} ({item.name}) is {item.image[:60]!r}", expected="jobs/6/frames/17"
+            )
+        try:
+            return self.client.frame(*place, max_bytes=self._max_image_bytes)
+        except ToolUnreachable:
+            raise
+        except ToolError as error:
+            raise ImageError(
+                f"the image of item {item.id} ({item.name}) cannot be had: {error.found}", todo=error.todo
+            ) from None
+
+    def write_predictions(self, model: str, batch: Sequence[Prelabel]) -> int:
+        """See :meth:`bridge.tools.AnnotationTool.write_predictions`, and :mod:`bridge.tools.cvat_suggestions`.
+
+        CVAT does not keep which model an object comes from, so a frame that holds any object is left alone.
+        """
+        del model
+        self._contents.clear()
+        self._labels = None
+        frames = [self._frame(prelabel.item.id) for prelabel in batch]
+        return Suggestions(self.client, self._label_list()).write(batch, frames)
+
+    def open_review(self, labels: LabelSet, title: str) -> Review:
+        """The issues of the target's own jobs: nothing has to be made."""
+        del labels, title
+        return Review(self.target, self.url, created=False)
+
+    def push_cases(self, review: Review, cases: Sequence[ReviewCase]) -> list[PushedCase]:
+        del review
+        self._forget()
+        jobs = {c.item.id: self._frame(c.item.id) for c in cases}
+        return IssueDesk(self.client, self._label_list).push(cases, jobs)
+
+    def read_verdicts(self, review: Review, since: str | None) -> Iterator[Verdict]:
+        del review
+        return IssueDesk(self.client, self._label_list).verdicts(
+            [job.id for _, jobs in self.jobs() for job in jobs], since
+        )
+
+    def apply_fixes(self, orders: Sequence[FixOrder]) -> list[FixResult]:
+        """See :meth:`bridge.tools.AnnotationTool.apply_fixes`.
+
+        All fixes of one job are written together: one request reads it, and one each creates, updates and deletes.
+        One more reads the label list, as a label may have been renamed.
+        """
+        self._labels = None
+        groups: dict[int, list[int]] = {}
+        results: dict[int, FixResult] = {}
+        for index, order in enumerate(orders):
+            place = parse_item_id(order.finding.submission_id)
+            if place is None:
+                message = "the finding is about the item, not about somebody's submission"
+                results[index] = FixResult(order.finding.id, Outcome.CONFLICT, message)
+            else:
+                groups.setdefault(place[0], []).append(index)
+        for job, indices in groups.items():
+            fixes = JobFixes(self.client, job, self._label_list(), self._size)
+            results.update(zip(indices, fixes.apply([orders[i] for i in indices]), strict=True))
+        return [results[i] for i in range(len(orders))]
+
+    def jobs(self) -> Iterator[tuple[int, list[Job]]]:
+        """The jobs that the target takes, task by task."""
+        for task in self._task_ids():
+            yield task, self._jobs(task)[0]
+
+    def frame_name(self, task: int, number: int) -> str:
+        """A frame's name; empty where there is no such frame, which CVAT lets an issue be on."""
+        return next((f.name for f in self._layout(task) if f.number == number), "")
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _forget(self) -> None:
+        self._labels = self._tasks = self._next = None
+        self._layouts.clear()
+        self._contents.clear()
+
+    def _count(self, task: Row) -> int:
+        """Frames of a task's jobs that the filters take."""
+        if not set(self.what.filters) - {"subset"}:
+            return int(task.get("size") or 0) if self.what.takes_task(task) else 0
+        if not self.what.takes_task(task):
+            return 0
+        return len({n for job in self._jobs(int(task["id"]))[0] for n in range(job.start, job.stop + 1)})
+
+    def _task_rows(self) -> list[Row]:
+        rows = sorted(self.client.tasks_of(self.what.id), key=lambda t: int(t["id"]))
+        counted = self.client.project(self.what.id).get("tasks")
+        expected = counted.get("count") if isinstance(counted, dict) else None
+        if not rows and expected:
+            raise self._elsewhere(f"project {self.what.id} has {expected} tasks, and CVAT lists none of them")
+        return [t for t in rows if str(t.get("dimension") or "2d") == "2d"]
+
+    def _task_ids(self) -> list[int]:
+        """The tasks, by id."""
+        if self._tasks is None:
+            if self.what.kind == "project":
+                self._tasks = [int(t["id"]) for t in self._task_rows() if self.what.takes_task(t)]
+            elif self.what.kind == "task":
+                self._tasks = [self.what.id] if self.what.takes_task(self.client.task(self.what.id)) else []
+            else:
+                self._tasks = [read_job(self.client.job(self.what.id)).task]
+        return self._tasks
+
+    def _jobs(self, task: int) -> tuple[list[Job], bool]:
+        """The jobs that the target takes, by id, and whether there may be honeypots among their frames."""
+        if self.what.kind == "job":
+            rows = [self.client.job(self.what.id)]
+        else:
+            rows = list(self.client.jobs_of(task))
+            counted = {} if rows else self.client.task(task).get("jobs")
+            if isinstance(counted, dict) and counted.get("count"):
+                raise self._elsewhere(f"task {task} has {counted['count']} jobs, and CVAT lists none of them")
+        jobs = [read_job(row) for row in rows]
+        taken = {job.id for job, row in zip(jobs, rows, strict=True) if self.what.takes_job(row)}
+        # Honeypots are frames of a ground truth job, which the listing of one job does not show.
+        checked = self.what.kind == "job" or not all(map(is_people_job, jobs))
+        return sorted((j for j in jobs if j.id in taken and is_people_job(j)), key=lambda j: j.id), checked
+
+    def _elsewhere(self, found: str) -> ConfigError:
+        mine = repr(self.client.organization) if self.client.organization else "none"
+        return ConfigError(
+            f"{found}; the organization in the settings is {mine}",
+            expected="the organization that the target is in",
+            todo="Set LABELBRIDGE_CVAT_ORGANIZATION to its short name, or unset it for a private project",
+        )
+
+    def _layout(self, task: int) -> list[Frame]:
+        if task not in self._layouts:
+            jobs, checked = self._jobs(task)
+            hidden = {n for job in jobs for n in self.client.honeypots(job.id)} if checked else set()
+            if self.what.kind == "job":
+                frames = frames_of(self.client.job_meta(self.what.id), jobs[0].start if jobs else 0, jobs, hidden)
+            else:
+                frames = frames_of(self.client.task_meta(task), 0, jobs, hidden) if jobs else []
+            self._layouts[task] = frames
+            while len(self._layouts) > _LAYOUTS:
+                self._layouts.popitem(last=False)
+        return self._layouts[task]
+
+    def _frames(self, position: tuple[int, int] | None) -> Iterator[Frame]:
+        """All frames behind a position, task by task."""
+        for task in self._task_ids():
+            if position is None or task >= position[0]:
+                for frame in self._layout(task):
+                    if position is None or (task, frame.number) > position:
+                        yield frame
+
+    def _frame(self, item_id: str) -> Frame:
+        place = parse_item_id(item_id)
+        if place is not None and place[0] in self._task_ids():
+            for frame in self._layout(place[0]):
+                if frame.number == place[1]:
+                    return frame
+        raise NotFound(
+            f"{self.target} has no frame {item_id}", todo="It may have been deleted, or its job is left out by a filter"
+        )
+
+    def _size(self, item_id: str) -> Size:
+        frame = self._frame(item_id)
+        if frame.width is None or frame.height is None:
+            raise DataError(f"CVAT does not know the size of frame {item_id}", expected="width and height in pixels")
+        return frame.width, frame.height
+
+    def _label_list(self) -> CvatLabels:
+        if self._labels is None:
+            self._labels = parse_labels(self.client.labels(**{f"{self.what.kind}_id": self.what.id}))
+        return self._labels
+
+    def _record(self, frame: Frame, model: str | None = None) -> Record:
+        submissions: list[Submission] = []
+        problems: list[Problem] = []
+        for job in frame.jobs:
+            if job.is_submitted or "state" in self.what.filters or "stage" in self.what.filters:
+                annotations, wrong = self._content(job).on(frame)
+                submissions.append(Submission(f"{job.id}/{frame.number}", job.annotator, annotations))
+                problems += wrong
+        done = model is not None and not any(self._takes(job, frame.number) for job in frame.jobs)
+        predicted_by = (model,) if model is not None and done else ()
+        return Record(frame.item, tuple(submissions), problems=tuple(problems), predicted_by=predicted_by)
+
+    def _takes(self, job: Job, frame: int) -> bool:
+        return takes_suggestions(job) and frame not in self._content(job).occupied
+
+    def _content(self, job: Job) -> _JobContent:
+        if job.id not in self._contents:
+            frames = {f.number: f for f in self._layout(job.task)}
+            self._contents[job.id] = _JobContent(job, self.client.annotations(job.id), frames, self._label_list())
+            while len(self._contents) > _JOBS:
+                self._contents.popitem(last=False)
+        return self._contents[job.id]
+
+
+class _JobContent:
+    """What a job holds, by frame; ``occupied`` are the frames that hold anything."""
+
+    def __init__(self, job: Job, answer: Row, frames: dict[int, Frame], labels: CvatLabels) -> None:
+        self._job = job
+        self._labels = labels
+        self.occupied = occupied(answer, job)
+        own = [n for n in range(job.start, job.stop + 1) if n in frames]
+        sizes = {n: _size_of(frames[n]) for n in own}
+        self._objects, self._astray = split_frames(answer, range(job.start, job.stop + 1))
+        self._first = own[0] if own else job.start
+        read = read_tracks(answer.get("tracks"), own, labels, lambda n: sizes.get(n))
+        self._tracked: dict[int, list[TrackedObject]] = {}
+        for one in read.objects:
+            self._tracked.setdefault(one.frame, []).append(one)
+        self._track_problems = read.problems
+
+    def on(self, frame: Frame) -> tuple[tuple[Annotation, ...], list[Problem]]:
+        """The objects on a frame, and what is wrong with them; what belongs to no frame is told with the first."""
+        submission = f"{self._job.id}/{frame.number}"
+        here = read_frame(self._objects.get(frame.number, FrameObjects()), self._labels, _size_of(frame), submission)
+        tracked = tuple(one.annotation for one in self._tracked.get(frame.number, ()))
+        is_first = frame.number == self._first
+        loose: list[Any] = [p for n, p in self._track_problems if n == frame.number or (n is None and is_first)]
+        problems = [*here.problems, *loose, *(self._astray if is_first else ())]
+        # An update moves an object to the end of CVAT's answer, and what was read before must compare equal.
+        ordered = sorted((*here.annotations, *tracked), key=_number)
+        return tuple(ordered), [Problem(p.kind, p.message, p.annotation_id, submission) for p in problems]
+
+
+def _number(annotation: Annotation) -> tuple[str, int]:
+    name, _, number = annotation.id.partition(":")
+    return name, int(number.partition("@")[0])
+
+
+def _size_of(frame: Frame) -> Size | None:
+    return (frame.width, frame.height) if frame.width and frame.height else None

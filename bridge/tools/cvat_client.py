@@ -1,0 +1,237 @@
+"""CVAT's REST API as thin, typed calls: one method, one request, except where a listing has several pages.
+
+Observed on 2.15 and 2.22, read in the SDK of 2.80. Not through that SDK: its constructor crashes on servers older than
+2.31, and its retries leave out POST while hiding which requests were made.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.errors import AuthError, ConfigError, ToolError
+from bridge.net import HttpClient, Limits, Reply
+
+NAME = "CVAT"
+Row = dict[str, Any]
+
+_PAGE = 500
+_LEGACY_TOKEN = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who we are: a token (a personal access token, or the older kind), or a user name with a password."""
+
+    token: str = ""
+    user: str = ""
+    password: str = ""
+
+
+class CvatClient:
+    """Calls to one CVAT as one user. Safe to use from several threads.
+
+    Args:
+        url: its address, with the path where it does not stand at the root.
+        organization: the slug of the organization to work in; empty: none. CVAT answers lists with nothing, and no
+            error, when the objects asked for are in another one.
+        timeout: seconds to wait for an answer.
+        sleep: replaced in tests.
+
+    Raises:
+        ConfigError: the address is none, or neither a token nor a user with a password is given.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        login: Login,
+        *,
+        organization: str = "",
+        timeout: float = 120.0,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if not login.token and not (login.user and login.password):
+            raise ConfigError(
+                "CVAT's token is not set",
+                expected="a personal access token (CVAT 2.50 and later: Profile > Security), or a user and a password",
+                todo="export LABELBRIDGE_CVAT_TOKEN=…, or LABELBRIDGE_CVAT_USER and LABELBRIDGE_CVAT_PASSWORD",
+            )
+        limits = Limits(read_s=timeout)
+        self.organization = organization
+        self._login = login
+        self._key = login.token
+        self._lock = threading.Lock()
+        self._door = HttpClient(url, name=NAME, limits=limits, sleep=sleep)
+        self.http = HttpClient(url, name=NAME, auth=self._headers, limits=limits, sleep=sleep)
+
+    @property
+    def url(self) -> str:
+        return self.http.base
+
+    @property
+    def requests_made(self) -> int:
+        """Requests sent so far, those for logging in included."""
+        return self.http.requests_made + self._door.requests_made
+
+    def close(self) -> None:
+        self.http.close()
+        self._door.close()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        json: Any = None,
+        accept: Container[int] = (),
+        repeatable: bool | None = None,
+        max_bytes: int | None = None,
+    ) -> Reply:
+        """Any request, in the organization of this client."""
+        headers = {"X-Organization": self.organization} if self.organization else {}
+        return self.http.request(
+            method,
+            path,
+            params=params,
+            json=json,
+            headers=headers,
+            accept=accept,
+            repeatable=repeatable,
+            max_bytes=max_bytes,
+        )
+
+    def rows(self, path: str, **params: str | int) -> Iterator[Row]:
+        """Every object of a listing, page by page."""
+        number = 1
+        while True:
+            answer = self.row("GET", path, params={**params, "page": number, "page_size": _PAGE})
+            results = answer.get("results")
+            if not isinstance(results, list) or not all(isinstance(one, dict) for one in results):
+                raise _unusable(f"GET {path}", "a page of a listing")
+            yield from results
+            if not answer.get("next"):
+                return
+            number += 1
+
+    def row(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        json: Any = None,
+        repeatable: bool | None = None,
+    ) -> Row:
+        """A request whose answer is one object."""
+        answer = self.call(method, path, params=params, json=json, repeatable=repeatable).json()
+        if not isinstance(answer, dict):
+            raise _unusable(f"{method} {path}", "an object")
+        return answer
+
+    def version(self) -> tuple[int, ...]:
+        """The server's version, as in ``(2, 62, 0)``; needs no login."""
+        answer = self._door.request("GET", "/api/server/about").json()
+        text = str(answer.get("version") or "") if isinstance(answer, dict) else ""
+        numbers = re.match(r"\d+(\.\d+)*", text)
+        if numbers is None:
+            raise _unusable("GET /api/server/about", "a version")
+        return tuple(map(int, numbers[0].split(".")))
+
+    def whoami(self) -> Row:
+        return self.row("GET", "/api/users/self")
+
+    def project(self, project: int) -> Row:
+        return self.row("GET", f"/api/projects/{project}")
+
+    def task(self, task: int) -> Row:
+        return self.row("GET", f"/api/tasks/{task}")
+
+    def tasks_of(self, project: int) -> Iterator[Row]:
+        return self.rows("/api/tasks", project_id=project, sort="id")
+
+    def job(self, job: int) -> Row:
+        return self.row("GET", f"/api/jobs/{job}")
+
+    def jobs_of(self, task: int) -> Iterator[Row]:
+        return self.rows("/api/jobs", task_id=task)
+
+    def labels(self, **whose: int) -> list[Row]:
+        """All labels of ``task_id``, ``project_id`` or ``job_id``."""
+        return list(self.rows("/api/labels", sort="id", **whose))
+
+    def task_meta(self, task: int) -> Row:
+        """The frames of a task: names and sizes, and which are deleted."""
+        return self.row("GET", f"/api/tasks/{task}/data/meta")
+
+    def job_meta(self, job: int) -> Row:
+        return self.row("GET", f"/api/jobs/{job}/data/meta")
+
+    def honeypots(self, job: int) -> list[int]:
+        """The frames of a job that check the annotator, shown a second time; servers before 2.24 know none."""
+        reply = self.call("GET", f"/api/jobs/{job}/validation_layout", accept=(400, 404))
+        layout = reply.json() if reply.status < 400 else {}
+        frames = layout.get("honeypot_frames") if isinstance(layout, dict) else None
+        return [int(n) for n in frames] if isinstance(frames, list) else []
+
+    def annotations(self, job: int) -> Row:
+        """The tags, shapes and tracks of a job."""
+        return self.row("GET", f"/api/jobs/{job}/annotations")
+
+    def patch_annotations(self, job: int, action: str, body: Row) -> Row:
+        """Create, update or delete objects; a ``create`` that may have arrived is not sent again."""
+        path = f"/api/jobs/{job}/annotations"
+        return self.row("PATCH", path, params={"action": action}, json=body, repeatable=False)
+
+    def patch_job(self, job: int, fields: Row) -> Row:
+        return self.row("PATCH", f"/api/jobs/{job}", json=fields, repeatable=True)
+
+    def issues(self, **which: str | int) -> Iterator[Row]:
+        """Issues of a ``job_id`` or a ``task_id``, without their comments."""
+        return self.rows("/api/issues", sort="id", **which)
+
+    def comments(self, **which: str | int) -> Iterator[Row]:
+        """Comments of an ``issue_id`` or a ``job_id``."""
+        return self.rows("/api/comments", sort="id", **which)
+
+    def create_issue(self, job: int, frame: int, position: list[float], message: str) -> Row:
+        body = {"job": job, "frame": frame, "position": position, "message": message}
+        return self.row("POST", "/api/issues", json=body)
+
+    def frame(self, job: int, number: int, max_bytes: int | None = None) -> bytes:
+        """One frame in the quality it was uploaded with: for images, the original file."""
+        params: dict[str, str | int] = {"type": "frame", "number": number, "quality": "original"}
+        return self.call("GET", f"/api/jobs/{job}/data", params=params, max_bytes=max_bytes).body
+
+    def _headers(self) -> dict[str, str]:
+        with self._lock:
+            if not self._key:
+                self._key = self._log_in()
+        kind = "Token" if not self._login.token or _LEGACY_TOKEN.fullmatch(self._key) else "Bearer"
+        return {"Authorization": f"{kind} {self._key}"}
+
+    def _log_in(self) -> str:
+        body = {"username": self._login.user, "password": self._login.password}
+        reply = self._door.request("POST", "/api/auth/login", json=body, accept=(400, 401, 403), repeatable=True)
+        answer = reply.json() if reply.status < 400 else {}
+        key = answer.get("key") if isinstance(answer, dict) else None
+        if not isinstance(key, str) or not key:
+            raise AuthError(
+                f"{NAME} at {self._door.base} does not let the user {self._login.user!r} in",
+                expected="a user of this server, with its password",
+                todo="Check LABELBRIDGE_CVAT_USER and LABELBRIDGE_CVAT_PASSWORD, or set LABELBRIDGE_CVAT_TOKEN instead",
+            )
+        return key
+
+
+def _unusable(what: str, expected: str) -> ToolError:
+    return ToolError(
+        f"{NAME} answered something else to {what}",
+        expected=expected,
+        todo="Check the address: is it CVAT's own, without /api?",
+    )

@@ -1,0 +1,267 @@
+"""Findings as CVAT's issues, and what people do with those as verdicts.
+
+One issue per finding, pinned to a rectangle around it. CVAT ties no issue to a shape, so the finding's id stands in the
+last line of its first comment, in brackets, with the object and how it was: that line finds it again.
+
+How answers are read, the latest comment first: one that begins with ``accept`` (also ``yes``, ``ok``, ``agree``,
+``right``, ``true``) is an accept, ``reject`` (``no``, ``disagree``, ``wrong``, ``false``) a reject; other comments are
+conversation. An issue that was resolved without such a word is judged by what became of the object: changed, deleted or
+drawn by hand since the scoring is an edit, and unchanged a reject.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from bridge.core.annotations import Annotation, Box, Polygon
+from bridge.core.findings import Decision, Finding, Fix, Verdict
+from bridge.core.geometry import box_envelope, clip_to_image, envelope, iou_matrix
+from bridge.dialects.cvat_labels import CvatLabels
+from bridge.dialects.cvat_shapes import read_frame, split_frames
+from bridge.errors import AuthError, DataError, ToolError
+from bridge.tools import PushedCase, ReviewCase
+from bridge.tools.cvat_client import CvatClient, Row
+from bridge.tools.cvat_layout import Frame, Job, parse_item_id
+from bridge.tools.fix_rules import SAME_OBJECT_IOU
+from bridge.tools.questions import title_of
+
+_MARK = re.compile(r"\[labelbridge ([0-9a-f]{16})(?: (shape:\d+) ([0-9a-f]{16})| new ([\d.,-]+))?\]")
+_WORDS: Mapping[str, Decision] = {
+    **dict.fromkeys(("accept", "accepted", "yes", "ok", "okay", "agree", "agreed", "right", "true"), "accept"),
+    **dict.fromkeys(("reject", "rejected", "no", "disagree", "wrong", "false"), "reject"),
+}
+_MARGIN_PX = 3.0
+_EFFECTS = {
+    "add": "Accept adds {new} at {where}.",
+    "delete": "Accept deletes the {old}.",
+    "relabel": "Accept makes it {new}.",
+    "reshape": "Accept moves it to {where}.",
+    "none": "Accept confirms that something is wrong here.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedIssue:
+    """An issue that was made for a finding."""
+
+    row: Row
+    mark: re.Match[str]
+    comments: tuple[Row, ...]
+
+    @property
+    def finding_id(self) -> str:
+        return self.mark[1]
+
+
+class IssueDesk:
+    """The issues of a CVAT.
+
+    Args:
+        labels: gives the label list; asked only for issues that were resolved without a word.
+    """
+
+    def __init__(self, client: CvatClient, labels: Callable[[], CvatLabels]) -> None:
+        self._client = client
+        self._labels = labels
+
+    def push(self, cases: Sequence[ReviewCase], frames: Mapping[str, Frame]) -> list[PushedCase]:
+        """Make an issue of every case that has none yet; one request for each, and one or two to read each job.
+
+        Args:
+            frames: by item id.
+
+        Raises:
+            DataError: a case's frame is not in its job any more.
+            ToolError: the user may not make issues there.
+        """
+        held: dict[int, dict[str, int]] = {}
+        pushed: list[PushedCase] = []
+        for case in cases:
+            frame = frames[case.item.id]
+            job = _job_of(case, frame)
+            if job.id not in held:
+                held[job.id] = {m.finding_id: int(m.row["id"]) for m in reversed(self._marked(job.id))}
+            finding = case.finding
+            if finding.id not in held[job.id]:
+                held[job.id][finding.id] = self._create(job, frame, finding)
+            url = f"{self._client.url}/tasks/{job.task}/jobs/{job.id}?frame={frame.number}"
+            pushed.append(PushedCase(finding.id, str(held[job.id][finding.id]), url))
+        return pushed
+
+    def verdicts(self, jobs: Sequence[int], since: str | None) -> Iterator[Verdict]:
+        """The answers in the issues of some jobs, changed at or after ``since``."""
+        start = None if since is None else _moment(since)
+        for job in jobs:
+            content = functools.cache(functools.partial(self._content, job))
+            for marked in self._marked(job):
+                verdict = read_verdict(marked) or read_resolution(marked, content)
+                if verdict is not None and (start is None or _moment(verdict.decided_at) >= start):
+                    yield verdict
+
+    def _create(self, job: Job, frame: Frame, finding: Finding) -> int:
+        try:
+            made = self._client.create_issue(job.id, frame.number, position(finding, frame), message(finding))
+        except AuthError as error:
+            raise ToolError(
+                f"no issue can be made in job {job.id}: {error.found}",
+                expected="its assignee, the owner or assignee of its task or project, or a maintainer",
+                todo="Push as such a user; an organization's maintainer may do all that labelbridge does",
+            ) from None
+        return int(made["id"])
+
+    def _content(self, job: int) -> dict[int, list[Annotation]]:
+        """A job's shapes by frame, as they are now; masks, which no finding is about, are left out."""
+        frames, _ = split_frames(self._client.annotations(job))
+        return {n: list(read_frame(found, self._labels(), None).annotations) for n, found in frames.items()}
+
+    def _marked(self, job: int) -> list[MarkedIssue]:
+        """The issues of a job that belong to findings, oldest first."""
+        comments: dict[int, list[Row]] = {}
+        for comment in self._client.comments(job_id=job):
+            comments.setdefault(int(comment["issue"]), []).append(comment)
+        marks: dict[int, re.Match[str]] = {}
+        for issue, said in comments.items():
+            said.sort(key=lambda c: int(c["id"]))
+            match = _MARK.search(str(said[0].get("message")))
+            if match:
+                marks[issue] = match
+        if not marks:
+            return []
+        rows = sorted(self._client.issues(job_id=job), key=lambda i: int(i["id"]))
+        return [
+            MarkedIssue(row, marks[int(row["id"])], tuple(comments[int(row["id"])]))
+            for row in rows
+            if int(row["id"]) in marks
+        ]
+
+
+def read_verdict(issue: MarkedIssue) -> Verdict | None:
+    """The latest decision that somebody wrote into an issue; None where nobody has."""
+    for comment in reversed(issue.comments[1:]):
+        word = re.match(r"\W*([a-z]+)", str(comment.get("message")).casefold())
+        decision = _WORDS.get(word[1]) if word else None
+        if decision is not None:
+            owner = comment.get("owner")
+            return Verdict(
+                finding_id=issue.finding_id,
+                decision=decision,
+                reviewer=str(owner.get("username")) if isinstance(owner, dict) else "unknown",
+                decided_at=str(comment.get("updated_date") or comment.get("created_date")),
+                source=f"issue {issue.row['id']}, comment {comment['id']}",
+            )
+    return None
+
+
+def read_resolution(issue: MarkedIssue, content: Callable[[], Mapping[int, Sequence[Annotation]]]) -> Verdict | None:
+    """What somebody meant who resolved an issue without a word; None where it is open.
+
+    Args:
+        content: the objects of the issue's job by frame, as they are now.
+    """
+    if issue.row.get("resolved") is not True:
+        return None
+    _, annotation_id, revision, corners = issue.mark.groups()
+    here = content().get(int(issue.row["frame"]), ())
+    fix: Fix | None = None
+    if annotation_id:
+        now = next((a for a in here if a.id == annotation_id), None)
+        if now is None:
+            fix = Fix("delete")
+        elif now.revision != revision:
+            fix = Fix("reshape", now.label, now.shape)
+    elif corners:
+        drawn = _most_alike(Box(*map(float, corners.split(","))), here)
+        fix = Fix("add", drawn.label, drawn.shape) if drawn else None
+    assignee = issue.row.get("assignee")
+    return Verdict(
+        finding_id=issue.finding_id,
+        decision="reject" if fix is None else "edit",
+        reviewer=str(assignee.get("username")) if isinstance(assignee, dict) else "unknown",
+        decided_at=str(issue.row.get("updated_date") or issue.row.get("created_date")),
+        source=f"issue {issue.row['id']}",
+        fix=fix,
+    )
+
+
+def _most_alike(box: Box, objects: Sequence[Annotation]) -> Annotation | None:
+    """The box that overlaps a suggested one enough to be the same object."""
+    boxes = [(o, o.shape) for o in objects if isinstance(o.shape, Box) and not o.shape.problem()]
+    if not boxes:
+        return None
+    ious = iou_matrix(np.array([box.xyxy]), np.array([s.xyxy for _, s in boxes]))[0]
+    best = int(ious.argmax())
+    return boxes[best][0] if ious[best] >= SAME_OBJECT_IOU else None
+
+
+def message(finding: Finding) -> str:
+    """The first comment: what is suspected, why, what accepting does, and how to answer."""
+    shape = finding.fix.shape
+    outer = None if shape is None else _outer(shape)
+    place = "this place" if outer is None else "({:.0f}, {:.0f}) to ({:.0f}, {:.0f})".format(*outer)
+    words = {"new": repr(finding.fix.label or finding.label), "old": repr(finding.label), "where": place}
+    return "\n".join(
+        (
+            f"{title_of(finding)} ({finding.score:.0%})",
+            f"{finding.reason} {_EFFECTS[finding.fix.action].format(**words)}",
+            'Answer with a comment "accept" or "reject"; or correct it yourself, then resolve the issue.',
+            f"[labelbridge {finding.id}{_subject(finding)}]",
+        )
+    )
+
+
+def _subject(finding: Finding) -> str:
+    """What tells later whether somebody acted: the object and how it was, or where one is missing."""
+    if len(finding.annotation_ids) == len(finding.revisions) == 1 and finding.annotation_ids[0].startswith("shape:"):
+        return f" {finding.annotation_ids[0]} {finding.revisions[0]}"
+    if finding.fix.action == "add" and isinstance(finding.fix.shape, Box):
+        return " new " + ",".join(f"{n:.1f}" for n in finding.fix.shape.xyxy)
+    return ""
+
+
+def position(finding: Finding, frame: Frame) -> list[float]:
+    """Opposite corners of a rectangle around all that the finding is about, in pixels; the whole frame without any.
+
+    Raises:
+        DataError: there is neither a shape nor a known size of the frame.
+    """
+    boxes = [o for s in (finding.fix.shape, finding.current_shape) if s is not None and (o := _outer(s)) is not None]
+    if not boxes and not (frame.width and frame.height):
+        raise DataError(f"nothing says where on frame {frame.number} of task {frame.task} finding {finding.id} is")
+    if not boxes:
+        return [0.0, 0.0, float(frame.width or 0), float(frame.height or 0)]
+    corners = np.array(boxes)
+    around = np.array([[*(corners[:, :2].min(0) - _MARGIN_PX), *(corners[:, 2:].max(0) + _MARGIN_PX)]])
+    if frame.width and frame.height:
+        around = clip_to_image(around, frame.width, frame.height)
+    return [round(float(n), 1) for n in around[0]]
+
+
+def _outer(shape: object) -> tuple[float, float, float, float] | None:
+    if isinstance(shape, Box):
+        return box_envelope(shape)
+    return envelope(shape.points) if isinstance(shape, Polygon) else None
+
+
+def _job_of(case: ReviewCase, frame: Frame) -> Job:
+    """The job whose work the finding is about; where it is about the frame, the first one."""
+    place = parse_item_id(case.finding.submission_id)
+    if place is None:
+        return frame.jobs[0]
+    for job in frame.jobs:
+        if job.id == place[0]:
+            return job
+    raise DataError(
+        f"frame {frame.number} of task {frame.task} is no longer in job {place[0]}",
+        todo="Score the target again",
+    )
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

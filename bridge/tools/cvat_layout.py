@@ -1,0 +1,162 @@
+"""How a CVAT task is laid out: its frames, and the jobs that they are in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from bridge.core.annotations import Item
+from bridge.errors import ToolError
+
+Row = Mapping[str, Any]
+
+_SUBMITTED_STAGES = ("validation", "acceptance")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A piece of a task that one person annotates.
+
+    Attributes:
+        start, stop: its first and last frame, both included.
+        type: ``annotation``; one of several annotators of the same frames works in a ``replica``.
+        assignee: the user's name; empty where nobody is assigned.
+    """
+
+    id: int
+    task: int
+    start: int
+    stop: int
+    type: str
+    stage: str
+    state: str
+    assignee: str
+
+    @property
+    def is_submitted(self) -> bool:
+        """Whether its annotator is done with it: completed, or past the stage of annotation and not sent back."""
+        return self.state == "completed" or (self.stage in _SUBMITTED_STAGES and self.state != "rejected")
+
+    @property
+    def annotator(self) -> str:
+        return self.assignee or f"job {self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame: ``name`` is the file's without folders; ``width`` and ``height`` are in pixels where CVAT knows them.
+
+    ``jobs`` are those that the target takes, by id.
+    """
+
+    task: int
+    number: int
+    name: str
+    width: int | None
+    height: int | None
+    jobs: tuple[Job, ...]
+
+    @property
+    def item(self) -> Item:
+        return Item(item_id(self.task, self.number), self.name, frame_reference(self), self.width, self.height)
+
+
+def item_id(task: int, frame: int) -> str:
+    return f"{task}/{frame}"
+
+
+def parse_item_id(text: str) -> tuple[int, int] | None:
+    """Task and frame; None where it is no such id."""
+    task, _, frame = text.partition("/")
+    return (int(task), int(frame)) if task.isdecimal() and frame.isdecimal() else None
+
+
+def frame_reference(frame: Frame) -> str:
+    return f"jobs/{frame.jobs[0].id}/frames/{frame.number}"
+
+
+def parse_frame_reference(text: str) -> tuple[int, int] | None:
+    """Job and frame; None where it is no such reference."""
+    parts = text.split("/")
+    fits = len(parts) == 4 and parts[0] == "jobs" and parts[2] == "frames"
+    return (int(parts[1]), int(parts[3])) if fits and parts[1].isdecimal() and parts[3].isdecimal() else None
+
+
+def read_job(row: Row) -> Job:
+    """A job as CVAT gives it.
+
+    Raises:
+        ToolError: a field that every CVAT has is missing.
+    """
+    assignee = row.get("assignee")
+    try:
+        return Job(
+            id=int(row["id"]),
+            task=int(row["task_id"]),
+            start=int(row["start_frame"]),
+            stop=int(row["stop_frame"]),
+            type=str(row.get("type") or "annotation"),
+            stage=str(row.get("stage") or "annotation"),
+            state=str(row.get("state") or "new"),
+            assignee=str(assignee.get("username") or "") if isinstance(assignee, dict) else "",
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ToolError(
+            f"CVAT gave a job without a usable {error}",
+            expected="id, task_id, start_frame and stop_frame",
+            todo="Check that this is CVAT 2.15 or later",
+        ) from None
+
+
+def is_people_job(job: Job) -> bool:
+    """Whether people annotate in it. A ground truth job is what others are held against, and is left alone."""
+    return job.type != "ground_truth"
+
+
+def frames_of(meta: Row, first: int, jobs: Sequence[Job], left_out: Iterable[int] = ()) -> list[Frame]:
+    """The frames of one task that are in any of ``jobs``, in order; deleted ones and those ``left_out`` are not among
+    them.
+
+    A video has one name for all its frames, which get their number behind it.
+
+    Args:
+        meta: of the task, or of a job.
+        first: the number of the frame that comes first in it.
+    """
+    entries = meta.get("frames")
+    entries = entries if isinstance(entries, list) else []
+    gone = {*_numbers(meta.get("deleted_frames")), *left_out}
+    here: dict[int, list[Job]] = {}
+    for job in sorted(jobs, key=lambda j: j.id):
+        for number in range(job.start, job.stop + 1):
+            if number not in gone:
+                here.setdefault(number, []).append(job)
+    is_video = len(entries) == 1 and int(meta.get("size") or 1) > 1
+    frames = []
+    for number in sorted(here):
+        index = 0 if is_video else number - first
+        entry = entries[index] if 0 <= index < len(entries) and isinstance(entries[index], dict) else {}
+        task = here[number][0].task
+        name = PurePosixPath(str(entry.get("name") or "")).name or f"task {task}"
+        known = bool(entry.get("name")) and not is_video
+        frames.append(
+            Frame(
+                task=task,
+                number=number,
+                name=name if known else f"{name} #{number}",
+                width=_pixels(entry.get("width")),
+                height=_pixels(entry.get("height")),
+                jobs=tuple(here[number]),
+            )
+        )
+    return frames
+
+
+def _numbers(value: object) -> Sequence[int]:
+    return [n for n in value if isinstance(n, int)] if isinstance(value, list) else []
+
+
+def _pixels(value: object) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None

@@ -1,0 +1,69 @@
+"""When two shapes are one object, and when a fix must not be written: the same in every tool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from bridge.core.annotations import Annotation, Box, Polygon, Shape
+from bridge.core.geometry import pair_iou
+from bridge.tools import FixOrder, FixResult, Outcome
+
+SAME_PX = 0.05
+"""Pixels; a person cannot move a corner by less, and rounding of percentages stays far below."""
+
+SAME_OBJECT_IOU = 0.5
+"""A box that overlaps a new one of its class by as much is probably the same object."""
+
+SAME_FIX_IOU = 0.95
+"""A box that overlaps a new one of its class by as much is what the fix wanted."""
+
+
+class InTheWay(Exception):
+    """Why a fix is not written."""
+
+
+def same_shape(a: Shape | None, b: Shape | None, within: float = SAME_PX) -> bool:
+    """Whether two boxes or polygons agree to ``within`` pixels; shapes of other kinds when they are equal."""
+    mine, other = _numbers(a), _numbers(b)
+    if mine is None or other is None:
+        return a == b
+    return type(a) is type(b) and len(mine) == len(other) and bool(np.all(np.abs(mine - other) <= within))
+
+
+def _numbers(shape: Shape | None) -> npt.NDArray[np.float64] | None:
+    match shape:
+        case Box():
+            return np.array([*shape.xyxy, shape.rotation])
+        case Polygon():
+            return np.array(shape.points, dtype=np.float64).ravel()
+        case _:
+            return None
+
+
+def closest(box: Box, label: str, objects: Sequence[Annotation]) -> float:
+    """The largest IoU with a box of the same label; 0 where there is none."""
+    others = [o.shape for o in objects if o.label == label and isinstance(o.shape, Box) and not o.shape.problem()]
+    if not others:
+        return 0.0
+    n = len(others)
+    ious = pair_iou(
+        np.array([o.xyxy for o in others]),
+        np.tile(np.array(box.xyxy), (n, 1)),
+        np.array([o.rotation for o in others]),
+        np.full(n, box.rotation),
+    )
+    return float(ious.max())
+
+
+def where(shape: Shape | None) -> str:
+    if isinstance(shape, Box):
+        return "({:.0f}, {:.0f}, {:.0f}, {:.0f})".format(*shape.xyxy)
+    return "its place" if shape is None else f"a {type(shape).__name__.lower()}"
+
+
+def conflicts(orders: Sequence[FixOrder], message: str) -> list[FixResult]:
+    """The same reason for all."""
+    return [FixResult(o.finding.id, Outcome.CONFLICT, message) for o in orders]

@@ -1,0 +1,245 @@
+"""A CVAT in memory with pictures that people have annotated wrongly, the journeys through it, and its reviewers."""
+
+from __future__ import annotations
+
+import copy
+import io
+import re
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from fakes.colour_detector import ColourDetector
+from fakes.cvat_server import Call, FakeCvat
+from fakes.pictures import Objects, draw
+from PIL import Image
+
+from bridge.core.annotations import Box
+from bridge.flows.durable import Durable, Step
+from bridge.flows.progress import silent
+from bridge.flows.push import PushOptions, PushResult, push
+from bridge.flows.score import Journal, ScoreOptions, ScoreResult, score
+from bridge.flows.sources import ImageReader, ModelPredictions
+from bridge.flows.sync import SyncResult, sync
+from bridge.scorers.object_review import ObjectReview
+from bridge.store import Store, StoredFinding
+from bridge.tools import Review
+from bridge.tools.cvat import Cvat
+from bridge.tools.cvat_client import CvatClient, Login
+from bridge.tools.cvat_target import parse_target
+
+T = TypeVar("T")
+Row = dict[str, Any]
+
+#: An annotation as CVAT holds it, by its kind and id.
+Held = dict[tuple[str, int], Row]
+
+LABELS: list[Row] = [
+    {"name": "cat", "attributes": [{"name": "tame", "input_type": "select", "values": ["no", "yes"]}]},
+    {"name": "dog", "attributes": [{"name": "tame", "input_type": "select", "values": ["no", "yes"]}]},
+]
+MIN_SCORE = 0.3
+_MARK = re.compile(r"\[labelbridge ([0-9a-f]{16})")
+
+
+class Straight:
+    """A runner for one process that is never killed, without the half second that the durable one takes."""
+
+    def run(self, name: str, options: object, journey: Callable[[Step], T]) -> T:
+        def step(step_name: str, work: Callable[[], Any]) -> Any:
+            return work()
+
+        return journey(cast(Step, step))
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What a picture shows, and what was drawn on it."""
+
+    shows: Objects
+    drawn: Objects
+
+    @property
+    def file(self) -> bytes:
+        out = io.BytesIO()
+        Image.fromarray(draw(self.shows)).save(out, "PNG")
+        return out.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Who works where. ``role``: superuser, maintainer or owner."""
+
+    version: str
+    role: str
+    org: str = ""
+    kind: str = "task"
+
+    def __str__(self) -> str:
+        return f"{self.version}-{self.role}-{self.org or 'private'}-{self.kind}"
+
+
+class CvatWorld:
+    """A project with a task for each part of the pictures; all jobs are ann's and completed.
+
+    Beside the objects drawn, each job has a tag, which is nobody's error.
+    """
+
+    def __init__(self, server: FakeCvat, case: Case, *parts: Sequence[Picture], segment_size: int = 0) -> None:
+        self.server, self.case = server, case
+        self.user = "mia"
+        mia = server.add_user("mia", is_superuser=case.role == "superuser")
+        ann = server.add_user("ann")
+        owner = mia if case.role == "owner" else server.add_user("olga")
+        members = {"ann": "worker"}
+        if case.role != "superuser":
+            members["mia"] = "maintainer" if case.role == "maintainer" else "worker"
+        org = None
+        if case.org:
+            org = server.add_organization(case.org, server.add_user("zoe"), members | {owner: "worker"})
+        project = server.add_project("Pets", LABELS, owner, org=org)
+        self.labels = {name: server.label(name, project=project).id for name in ("cat", "dog")}
+        self.tasks: list[int] = []
+        for part in parts:
+            images = [(f"photo {len(self.tasks)}-{n}.png", p.file) for n, p in enumerate(part)]
+            task = server.add_task("Photos", images, owner=owner, project=project, segment_size=segment_size)
+            self.tasks.append(task)
+            for job in server.jobs_of(task):
+                job.assignee, job.state = ann, "completed"
+                server.annotate(job.id, "tags", frame=job.start, label_id=self.labels["dog"])
+                for frame in job.frames:
+                    for label, box in part[frame].drawn:
+                        self.draw(job.id, frame, label, box)
+        jobs = server.jobs_of(self.tasks[0])
+        self.target = f"cvat:{case.kind}/{ {'project': project, 'task': self.tasks[0], 'job': jobs[0].id}[case.kind] }"
+
+    # --- people -----------------------------------------------------------------------------------------------------
+
+    def draw(self, job: int, frame: int, label: str, box: Box) -> int:
+        number = self.labels[label]
+        spec = self.server.state.labels[number].attributes[0].id
+        fields: Row = {"type": "rectangle", "label_id": number, "frame": frame, "points": list(box.xyxy)}
+        return self.server.annotate(
+            job, **fields, z_order=3, group=2, occluded=True, attributes=[{"spec_id": spec, "value": "yes"}]
+        )
+
+    def client(self, user: str = "", timeout: float = 30.0) -> CvatClient:
+        login = Login(user=user or self.user, password="secret")
+        return CvatClient(self.server.url, login, organization=self.case.org, timeout=timeout, sleep=lambda _: None)
+
+    def say(self, issue: int, text: str) -> None:
+        self.client("ann").call("POST", "/api/comments", json={"issue": issue, "message": text})
+
+    def resolve(self, issue: int) -> None:
+        self.client("ann").call("PATCH", f"/api/issues/{issue}", json={"resolved": True})
+
+    # --- looking ----------------------------------------------------------------------------------------------------
+
+    def held(self) -> Held:
+        """Every annotation of every job."""
+        return {
+            (kind, row["id"]): copy.deepcopy(row)
+            for job in self.server.state.jobs.values()
+            for kind in ("tags", "shapes", "tracks")
+            for row in job.annotations.of(kind)
+        }
+
+    def objects(self, task: int, frame: int) -> list[tuple[str, list[float]]]:
+        """The boxes on a frame, in whole pixels."""
+        names = {number: name for name, number in self.labels.items()}
+        return sorted(
+            (names[row["label_id"]], [float(round(n)) for n in row["points"]])
+            for job in self.server.jobs_of(task)
+            for row in job.annotations.shapes
+            if row["frame"] == frame
+        )
+
+    def marks(self) -> Counter[str]:
+        """How many issues there are for each finding."""
+        state = self.server.state
+        first = [min((c for c in state.comments.values() if c.issue == n), key=lambda c: c.id) for n in state.issues]
+        return Counter(found[1] for comment in first if (found := _MARK.search(comment.message)))
+
+    def issue_of(self, finding: StoredFinding) -> int:
+        (place,) = finding.pushed
+        return int(place.ref)
+
+    # --- going back -------------------------------------------------------------------------------------------------
+
+    def copy(self) -> tuple[Any, Any, Any]:
+        """Jobs with what is in them, issues and comments, for :meth:`restore`."""
+        state = self.server.state
+        return copy.deepcopy((state.jobs, state.issues, state.comments))
+
+    def restore(self, saved: tuple[Any, Any, Any]) -> None:
+        state = self.server.state
+        state.jobs, state.issues, state.comments = copy.deepcopy(saved)
+
+
+@dataclass
+class CvatDesk:
+    """One data folder, and the journeys from it; each opens the target as a new process does."""
+
+    world: CvatWorld
+    journal: Journal
+    timeout: float = 30.0
+
+    @property
+    def store(self) -> Store:
+        return self.journal.store
+
+    @property
+    def tool(self) -> Cvat:
+        return Cvat(self.world.client(timeout=self.timeout), parse_target(self.world.target))
+
+    def score(self) -> ScoreResult:
+        tool = self.tool
+        source = ModelPredictions(ImageReader(tool, 10**6), ColourDetector(), {"cat": "cat", "dog": "dog"}, 4)
+        return score(tool, source, ObjectReview(), self.journal, options=ScoreOptions(), page_size=3, progress=silent)
+
+    def push(self, chunk: int = 3) -> PushResult:
+        run = self.store.latest_run(self.world.target)
+        assert run
+        options = PushOptions(min_score=MIN_SCORE)
+        return push(self.tool, run, self.journal, options=options, chunk=chunk, progress=silent)
+
+    def sync(self, chunk: int = 3) -> SyncResult:
+        place = self.store.review_of(self.world.target)
+        assert place
+        review = Review(place.ref, place.url, created=False)
+        return sync(self.tool, review, self.journal, chunk=chunk, progress=silent)
+
+    def likely(self) -> list[StoredFinding]:
+        """The findings that are pushed, likeliest first."""
+        return self.store.findings(target=self.world.target, min_score=MIN_SCORE)
+
+    def calls(self, work: Callable[[], T]) -> tuple[T, list[Call]]:
+        """What it returns, and the HTTP calls that it makes."""
+        before = len(self.world.server.calls)
+        result = work()
+        return result, self.world.server.calls[before:]
+
+
+def writes(calls: Sequence[Call]) -> list[str]:
+    """Those that change anything."""
+    return [f"{c.method} {c.path}" for c in calls if c.method != "GET" and c.path != "/api/auth/login"]
+
+
+@contextmanager
+def open_desk(world: CvatWorld, home: Path, durable: Durable | None = None) -> Iterator[CvatDesk]:
+    """A data folder; without ``durable``, its journeys are not made to survive."""
+    home.mkdir(parents=True, exist_ok=True)
+    with Store.open(f"sqlite:///{home}/labelbridge.db") as store:
+        journal = Journal(
+            store=store,
+            durable=durable or cast(Durable, Straight()),
+            now=lambda: datetime.now(UTC).isoformat(),
+            new_id=lambda: uuid.uuid4().hex[:12],
+        )
+        yield CvatDesk(world, journal)
+        assert store.verify_events() == []
