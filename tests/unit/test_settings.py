@@ -239,7 +239,14 @@ def test_the_reference_is_the_model() -> None:
         assert len(row.meaning) > 20
     given = {row.env: row.default for row in rows if row.default and row.name != "store_url"}
     assert Settings.load(environ=given) == Settings.load(environ={})
-    assert set(secret_settings()) == {"store_url", "label_studio_api_key", "backend_password", "backend_token"}
+    assert set(secret_settings()) == {
+        "store_url",
+        "label_studio_api_key",
+        "cvat_token",
+        "cvat_password",
+        "backend_password",
+        "backend_token",
+    }
 
 
 def test_settings_cannot_be_changed() -> None:
