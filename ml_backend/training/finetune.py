@@ -29,7 +29,7 @@ from ml_backend.training.recipe import OTHERS, SINGLE_SHOT, Recipe
 from ml_backend.training.start import Start
 
 #: Raised whenever the same figures would train another model.
-VERSION = 2
+VERSION = 3
 
 
 def trainer(

@@ -82,19 +82,35 @@ def detection_loss(network: Any, outputs: dict[str, Tensor], anchors: Tensor, ba
     negative = torch.where(classes == 0, per_anchor.detach(), torch.full_like(per_anchor, -1.0))
     wanted = (3 * positive.sum(1, keepdim=True)).clamp(min=16)
     rank = negative.argsort(1, descending=True).argsort(1)
-    class_loss = per_anchor[positive | ((rank < wanted) & (classes == 0))].sum() / count
+    hard = (rank < wanted) & (classes == 0)
 
     picture, anchor = positive.nonzero(as_tuple=True)
     first = torch.tensor([0, *(len(boxes) for boxes in batch.boxes[:-1])], device=anchors.device).cumsum(0)
     owners = torch.stack([item[0] for item in assigned])[picture, anchor] + first[picture]
+    weight = object_weights(owners, classes[positive])
+    class_loss = ((per_anchor[positive] * weight).sum() + per_anchor[hard].sum()) / count
+
     truth = torch.cat(batch.boxes)[owners]
     found = offsets[picture, anchor]
     own = anchors[anchor]
     target = network.box_coder.encode_single(truth, own)
     decoded = network.box_coder.decode_single(found, own)
-    box_loss = nn.functional.smooth_l1_loss(found, target, beta=0.5, reduction="sum")
-    box_loss = 0.5 * box_loss + 2.0 * complete_box_iou_loss(decoded, truth, reduction="sum")
-    return class_loss, box_loss / count
+    box_loss = 0.5 * nn.functional.smooth_l1_loss(found, target, beta=0.5, reduction="none").sum(1)
+    box_loss = box_loss + 2.0 * complete_box_iou_loss(decoded, truth, reduction="none")
+    return class_loss, (box_loss * weight).sum() / count
+
+
+def object_weights(owners: Tensor, labels: Tensor) -> Tensor:
+    """What each positive anchor (P,) counts: objects alike, however many anchors they have, and rare classes more.
+
+    A class counts by the square root of how much rarer it is in the batch than the mean. The weights have the mean 1.
+    """
+    if not len(owners):
+        return torch.ones(0, device=owners.device)
+    share = 1.0 / torch.bincount(owners)[owners]
+    objects = torch.bincount(labels, weights=share)
+    weight = share * objects[labels].rsqrt()
+    return weight * (len(weight) / weight.sum())
 
 
 def average_into(average: nn.Module, network: nn.Module, decay: float) -> None:

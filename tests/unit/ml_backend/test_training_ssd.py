@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from ml_backend.training.embedded import build_network
-from ml_backend.training.ssd import IGNORED, Batch, assign, average_into, detection_loss, forward
+from ml_backend.training.ssd import IGNORED, Batch, assign, average_into, detection_loss, forward, object_weights
 
 ANCHORS = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [4, 0, 14, 10], [5, 0, 15, 10], [50, 50, 60, 60]])
 
@@ -65,3 +66,27 @@ def test_the_average_moves_towards_the_network() -> None:
     average_into(average, network, 0.75)
     assert average.weight.tolist() == [0.25, 0.25]
     assert int(average.num_batches_tracked) == 7
+
+
+def test_of_anchors_that_overlap_a_small_box_alike_the_nearest_is_its_own() -> None:
+    """Ten pixels lie wholly in any anchor of 60 around them: the IoU is the same, the distance tells."""
+    x = torch.arange(0.0, 50, 10)
+    anchors = torch.stack((x, torch.zeros(5), x + 60, torch.full((5,), 60.0)), 1)
+    owner, classes = assign(anchors, torch.tensor([[45.0, 25, 55, 35]]), torch.tensor([2]))
+    assert classes[2] == 2
+    assert classes[owner == 0].max() == 2
+    assert set(classes.tolist()) <= {2, IGNORED}, "none of those around it is background"
+
+
+def test_objects_count_alike_whatever_their_anchors() -> None:
+    owners, labels = torch.tensor([0, 0, 0, 0, 1]), torch.tensor([1, 1, 1, 1, 2])
+    weight = object_weights(owners, labels)
+    assert weight[:4].sum() == pytest.approx(float(weight[4]))
+    assert weight.mean() == pytest.approx(1.0)
+
+
+def test_rare_classes_count_more() -> None:
+    owners, labels = torch.arange(5), torch.tensor([1, 1, 1, 1, 2])
+    weight = object_weights(owners, labels)
+    assert weight[4] == pytest.approx(2 * float(weight[0]))
+    assert len(object_weights(owners[:0], labels[:0])) == 0
