@@ -130,7 +130,8 @@ def _take(verdict: Verdict, journal: Journal) -> bool:
 
 
 def _same_answer(a: Verdict, b: Verdict) -> bool:
-    return (a.source, a.decided_at, a.decision) == (b.source, b.decided_at, b.decision)
+    """Not by the decision: where a tool reads it from what an object became, it would follow later edits."""
+    return (a.source, a.decided_at) == (b.source, b.decided_at)
 
 
 def _fix(tool: AnnotationTool, ids: Sequence[str], journal: Journal) -> _Written:

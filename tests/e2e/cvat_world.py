@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 
 from fakes.colour_detector import ColourDetector
 from fakes.cvat_server import Call, FakeCvat
-from fakes.pictures import Objects, draw
+from fakes.pictures import CAT, DOG, ELSEWHERE, TRUTH, Objects, draw
 from PIL import Image
 
 from bridge.core.annotations import Box
@@ -69,6 +69,15 @@ class Picture:
         out = io.BytesIO()
         Image.fromarray(draw(self.shows)).save(out, "PNG")
         return out.getvalue()
+
+
+_WIDE = (("cat", CAT), ("cat", Box(10, 65, 60, 105)), ("dog", DOG), ("dog", ELSEWHERE))
+#: A picture with an error of each kind, beside an object that is right; and a picture without any.
+ALL_KINDS = Picture(
+    _WIDE,
+    (("dog", CAT), ("cat", Box(8, 65, 85, 112)), ("dog", ELSEWHERE), ("cat", Box(65, 5, 95, 55))),
+)
+RIGHT = Picture(TRUTH, TRUTH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,13 +240,13 @@ def writes(calls: Sequence[Call]) -> list[str]:
 
 
 @contextmanager
-def open_desk(world: CvatWorld, home: Path, durable: Durable | None = None) -> Iterator[CvatDesk]:
-    """A data folder; without ``durable``, its journeys are not made to survive."""
+def open_desk(world: CvatWorld, home: Path) -> Iterator[CvatDesk]:
+    """A data folder."""
     home.mkdir(parents=True, exist_ok=True)
     with Store.open(f"sqlite:///{home}/labelbridge.db") as store:
         journal = Journal(
             store=store,
-            durable=durable or cast(Durable, Straight()),
+            durable=cast(Durable, Straight()),
             now=lambda: datetime.now(UTC).isoformat(),
             new_id=lambda: uuid.uuid4().hex[:12],
         )

@@ -73,6 +73,14 @@ class TestAnswers:
         assert not four.sync().changed
         assert (four.tool.people, four.store.audit_head()) == (people, events)
 
+    def test_an_answer_that_is_read_otherwise_later_stays_what_it_was(self, four: Desk) -> None:
+        """A resolved CVAT issue is read from what became of its object, which people may still change afterwards."""
+        four.tool.answer(finding(four, "3"), "reject", 0)
+        four.sync()
+        four.tool.answer(finding(four, "3"), "edit", 0, Fix("delete"))
+        assert four.sync() == NOTHING
+        assert state(four, "3") is State.REJECTED
+
     def test_rejected_ones_are_left_alone(self, four: Desk) -> None:
         people = dict(four.tool.people)
         four.tool.answer(finding(four, "2"), "reject", 0)

@@ -1,0 +1,289 @@
+"""The whole journey on CVAT, for everybody who may make it; and again with every one of its requests going wrong."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cvat_world import ALL_KINDS, Case, CvatDesk, CvatWorld, Held, Picture, open_desk, writes
+from fakes.cvat_server import FakeCvat
+from fakes.pictures import CAT, DOG, ELSEWHERE, LOOSE_CAT, TRUTH
+
+from bridge.errors import LabelbridgeError
+from bridge.store import StoredFinding
+
+CASES = [
+    Case("2.15", "owner"),
+    Case("2.15", "maintainer", "zoo", "project"),
+    Case("2.15", "superuser", "zoo"),
+    Case("2.22", "superuser", kind="project"),
+    Case("2.22", "owner", "zoo"),
+    Case("2.22", "maintainer", "zoo", "job"),
+    Case("2.62", "maintainer", "zoo"),
+    Case("2.62", "owner", kind="project"),
+    Case("2.62", "superuser", "zoo", "project"),
+    Case("2.80", "owner", kind="job"),
+    Case("2.80", "owner", "zoo", "project"),
+    Case("2.80", "maintainer", "zoo", "project"),
+    Case("2.80", "superuser"),
+]
+PICTURES = [
+    Picture(TRUTH, (("cat", CAT),)),
+    Picture(TRUTH, (("dog", CAT), ("dog", DOG))),
+    Picture(TRUTH, (*TRUTH, ("cat", ELSEWHERE))),
+    Picture(TRUTH, (("cat", LOOSE_CAT), ("dog", DOG))),
+    Picture(TRUTH, TRUTH),
+    Picture(TRUTH, (("dog", DOG), ("dog", ELSEWHERE))),
+]
+ERRORS = ["extra", "extra", "imprecise", "missing", "missing", "wrong_class"]
+
+
+def finding_of(desk: CvatDesk, picture: int, error: str) -> StoredFinding:
+    (found,) = [
+        f for f in desk.likely() if f.finding.item_name.endswith(f"-{picture}.png") and f.finding.error == error
+    ]
+    return found
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest) -> Iterator[CvatWorld]:
+    case: Case = request.param
+    with FakeCvat(case.version) as server:
+        yield CvatWorld(server, case, PICTURES)
+
+
+@pytest.mark.parametrize("world", CASES, ids=str, indirect=True)
+def test_journey(world: CvatWorld, tmp_path: Path) -> None:
+    (task,) = world.tasks
+    (job,) = world.server.jobs_of(task)
+    with open_desk(world, tmp_path) as desk:
+        before = world.held()
+        desk.score()
+        likely = desk.likely()
+        assert sorted(f.finding.error for f in likely) == ERRORS
+
+        pushed, calls = desk.calls(desk.push)
+        assert pushed.pushed == len(likely)
+        assert writes(calls) == ["POST /api/issues"] * len(likely)
+        assert world.marks() == Counter(f.finding.id for f in likely)
+        assert world.held() == before
+        desk.score()
+        pushed, calls = desk.calls(desk.push)
+        assert (pushed.pushed, writes(calls)) == (0, [])
+
+        answered = {f.finding.id: world.issue_of(f) for f in desk.likely()}
+        relabelled, reshaped = finding_of(desk, 1, "wrong_class"), finding_of(desk, 3, "imprecise")
+        rejected, deleted = finding_of(desk, 2, "extra"), finding_of(desk, 5, "extra")
+        by_hand, added = finding_of(desk, 5, "missing"), finding_of(desk, 0, "missing")
+        for finding in (relabelled, reshaped, deleted, added):
+            world.say(answered[finding.finding.id], "Accept, please.")
+        world.say(answered[rejected.finding.id], "reject: it is a cat")
+        drawn = world.draw(job.id, 5, "cat", CAT)
+        world.resolve(answered[by_hand.finding.id])
+        edited = world.held()
+
+        result, calls = desk.calls(desk.sync)
+        assert result.verdicts == {"accept": 4, "reject": 1, "edit": 1}
+        assert result.fixes == {"applied": 4, "already": 1}
+        assert (result.verified, result.reopened, result.conflicts, result.failures) == (5, 0, (), ())
+        assert set(writes(calls)) == {f"PATCH /api/jobs/{job.id}/annotations"}
+        truth = sorted((label, [float(n) for n in box.xyxy]) for label, box in TRUTH)
+        extra = ("cat", [float(n) for n in ELSEWHERE.xyxy])
+        for frame in range(len(PICTURES)):
+            assert world.objects(task, frame) == (sorted([*truth, extra]) if frame == 2 else truth)
+        check_others(edited, world.held(), [relabelled, reshaped, deleted, added])
+        assert ("shapes", drawn) in world.held()
+        states = Counter(str(f.state) for f in desk.likely())
+        assert states == {"verified": 5, "rejected": 1}
+
+        after = world.held()
+        result, calls = desk.calls(desk.sync)
+        assert (result.changed, result.failures, writes(calls)) == (False, (), [])
+        assert world.held() == after
+
+
+def check_others(before: Held, after: Held, fixed: list[StoredFinding]) -> None:
+    """What the fixes are not about is as it was, and what they changed has kept its id and all else."""
+    concerned = {("shapes", int(a.partition(":")[2])): f for f in fixed for a in f.finding.annotation_ids}
+    others = {key: row for key, row in before.items() if key not in concerned}
+    assert {key: after.get(key) for key in others} == others
+    kept = {key for key, found in concerned.items() if found.finding.fix.action != "delete"}
+    assert {key for key in concerned if key in after} == kept
+    for key in kept:
+        old, new = before[key], after[key]
+        assert {name for name, value in old.items() if new[name] != value} <= {"label_id", "points", "attributes"}
+        assert [a["value"] for a in new["attributes"]] == [a["value"] for a in old["attributes"]]
+    added = [f for f in fixed if f.finding.fix.action == "add"]
+    assert len(after.keys() - before.keys()) == len(added)
+
+
+@pytest.mark.parametrize("version", ["2.15", "2.80"])
+def test_pushed_from_another_data_folder(version: str, tmp_path: Path) -> None:
+    """The issues themselves say which findings they are of."""
+    with FakeCvat(version) as server:
+        world = CvatWorld(server, Case(version, "owner"), PICTURES)
+        refs = []
+        for name in ("one", "two"):
+            with open_desk(world, tmp_path / name) as desk:
+                desk.score()
+                desk.push()
+                refs.append({f.finding.id: world.issue_of(f) for f in desk.likely()})
+        assert refs[0] == refs[1]
+        assert set(world.marks().values()) == {1}
+
+
+@pytest.mark.parametrize("version", ["2.15", "2.80"])
+def test_a_project_of_several_tasks_and_jobs(version: str, tmp_path: Path) -> None:
+    """Each issue goes to the job it is about, and each fix; a job in work is left alone."""
+    with FakeCvat(version) as server:
+        case = Case(version, "maintainer", "zoo", "project")
+        world = CvatWorld(server, case, PICTURES[:4], PICTURES[2:], segment_size=2)
+        in_work = server.jobs_of(world.tasks[1])[1]
+        in_work.state = "in progress"
+        with open_desk(world, tmp_path) as desk:
+            desk.score()
+            desk.push(chunk=2)
+            likely = desk.likely()
+            assert sorted(f.finding.error for f in likely) == sorted(
+                ["missing", "wrong_class", "extra", "imprecise", "extra", "imprecise"]
+            )
+            for found in likely:
+                issue = server.state.issues[world.issue_of(found)]
+                assert found.finding.submission_id == f"{issue.job}/{issue.frame}"
+                world.say(issue.id, "accept")
+            before = world.held()
+            result = desk.sync(chunk=2)
+            assert (result.verified, result.reopened) == (6, 0)
+            check_others(before, world.held(), likely)
+            assert in_work.id not in {i.job for i in server.state.issues.values()}
+
+
+# --- every request goes wrong ---------------------------------------------------------------------------------------
+
+FAILURES = {
+    "2.15": ("500-after", "reset-after"),
+    "2.80": ("500", "500-after", "504-after", "reset-before", "reset-after", "timeout-before"),
+}
+EVERY = [(version, how) for version, hows in FAILURES.items() for how in hows]
+SLOW_S = 0.25
+
+
+class Rehearsal:
+    """A journey that can be made again and again from the same start: the server's and the data folder's."""
+
+    def __init__(self, world: CvatWorld, home: Path, prepare: Callable[[CvatDesk], None]) -> None:
+        self.world, self._home = world, home
+        with open_desk(world, home) as desk:
+            prepare(desk)
+        self._saved, self.before = world.copy(), world.held()
+        self._number = 0
+
+    def start(self, stack: ExitStack) -> CvatDesk:
+        self.world.restore(self._saved)
+        self._number += 1
+        home = self._home.with_name(f"{self._home.name} {self._number}")
+        shutil.copytree(self._home, home)
+        stack.callback(shutil.rmtree, home)
+        return stack.enter_context(open_desk(self.world, home))
+
+    def everywhere(self, how: str, journey: Callable[[CvatDesk], Any], check: Callable[[CvatDesk], None]) -> str:
+        """Make the journey with each of its requests going wrong, and then once more; what happened in words."""
+        with ExitStack() as stack:
+            desk = self.start(stack)
+            _, calls = desk.calls(lambda: journey(desk))
+            check(desk)
+        raised = 0
+        for number in range(1, len(calls) + 1):
+            with ExitStack() as stack:
+                desk = self.start(stack)
+                desk.timeout = SLOW_S if how.startswith("timeout") else 30.0
+                self.world.server.fail(number, how)
+                before = len(self.world.server.calls)
+                try:
+                    journey(desk)
+                except LabelbridgeError:
+                    raised += 1
+                failed = self.world.server.calls[before + number - 1]
+                assert failed.status == (int(how[:3]) if how[:3].isdigit() else 0), failed
+                desk.timeout = 30.0
+                journey(desk)
+                try:
+                    check(desk)
+                except AssertionError as error:
+                    error.add_note(f"call {number} of {len(calls)} went wrong with {how}: {failed}")
+                    raise
+        return f"{len(calls)} calls, each with {how}: {raised} runs failed, all were made good"
+
+
+def prepare_push(desk: CvatDesk) -> None:
+    desk.score()
+    assert sorted(f.finding.error for f in desk.likely()) == ["extra", "imprecise", "missing", "wrong_class"]
+
+
+def prepare_sync(desk: CvatDesk) -> None:
+    prepare_push(desk)
+    desk.push()
+    for finding in desk.likely():
+        desk.world.say(desk.world.issue_of(finding), "accept")
+
+
+def fragile(version: str) -> CvatWorld:
+    """A picture with an error of each kind, and one without any, whose cat is a track."""
+    case = Case(version, "maintainer", "zoo", "project")
+    world = CvatWorld(FakeCvat(version), case, [ALL_KINDS, Picture(TRUTH, TRUTH[1:])])
+    (job,) = world.server.jobs_of(world.tasks[0])
+    key = {"type": "rectangle", "frame": 1, "points": list(CAT.xyxy)}
+    world.server.annotate(job.id, "tracks", label_id=world.labels["cat"], frame=1, shapes=[key])
+    return world
+
+
+@pytest.fixture(scope="module")
+def pushing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
+    world = fragile(request.param)
+    with world.server:
+        yield Rehearsal(world, tmp_path_factory.mktemp("push") / "home", prepare_push)
+
+
+@pytest.fixture(scope="module")
+def syncing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
+    world = fragile(request.param)
+    with world.server:
+        yield Rehearsal(world, tmp_path_factory.mktemp("sync") / "home", prepare_sync)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("pushing", "how"), EVERY, indirect=["pushing"])
+def test_push_when_a_request_goes_wrong(pushing: Rehearsal, how: str) -> None:
+    world, before = pushing.world, pushing.before
+
+    def check(desk: CvatDesk) -> None:
+        likely = desk.likely()
+        assert world.marks() == Counter(f.finding.id for f in likely)
+        assert {world.issue_of(f) for f in likely} == set(world.server.state.issues)
+        assert {str(f.state) for f in likely} == {"pushed"}
+        assert world.held() == before
+
+    print(f"\npush: {pushing.everywhere(how, CvatDesk.push, check)}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("syncing", "how"), EVERY, indirect=["syncing"])
+def test_sync_when_a_request_goes_wrong(syncing: Rehearsal, how: str) -> None:
+    world, before = syncing.world, syncing.before
+    (task,) = world.tasks
+
+    def check(desk: CvatDesk) -> None:
+        likely = desk.likely()
+        assert {str(f.state) for f in likely} == {"verified"}
+        check_others(before, world.held(), likely)
+        right = sorted((label, [float(n) for n in box.xyxy]) for label, box in ALL_KINDS.shows)
+        assert world.objects(task, 0) == right
+        outcomes = [desk.store.verdicts(f.finding.id) for f in likely]
+        assert [len(v) for v in outcomes] == [1] * len(likely)
+
+    print(f"\nsync: {syncing.everywhere(how, CvatDesk.sync, check)}")
