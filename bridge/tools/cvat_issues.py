@@ -31,7 +31,9 @@ from bridge.tools.cvat_layout import Frame, Job, parse_item_id
 from bridge.tools.fix_rules import SAME_OBJECT_IOU
 from bridge.tools.questions import title_of
 
-_MARK = re.compile(r"\[labelbridge ([0-9a-f]{16})(?: (shape:\d+) ([0-9a-f]{16})| new ([\d.,-]+))?\]")
+_MARK = re.compile(
+    r"\[labelbridge ([0-9a-f]{16})(?: (shape:\d+) ([0-9a-f]{16})| new ([\d.,-]+)(?: beside ([\d,]+))?)?\]"
+)
 _WORDS: Mapping[str, Decision] = {
     **dict.fromkeys(("accept", "accepted", "yes", "ok", "okay", "agree", "agreed", "right", "true"), "accept"),
     **dict.fromkeys(("reject", "rejected", "no", "disagree", "wrong", "false"), "reject"),
@@ -89,7 +91,7 @@ class IssueDesk:
                 held[job.id] = {m.finding_id: int(m.row["id"]) for m in reversed(self._marked(job.id))}
             finding = case.finding
             if finding.id not in held[job.id]:
-                held[job.id][finding.id] = self._create(job, frame, finding)
+                held[job.id][finding.id] = self._create(job, frame, case)
             url = f"{self._client.url}/tasks/{job.task}/jobs/{job.id}?frame={frame.number}"
             pushed.append(PushedCase(finding.id, str(held[job.id][finding.id]), url))
         return pushed
@@ -104,9 +106,9 @@ class IssueDesk:
                 if verdict is not None and (start is None or _moment(verdict.decided_at) >= start):
                     yield verdict
 
-    def _create(self, job: Job, frame: Frame, finding: Finding) -> int:
+    def _create(self, job: Job, frame: Frame, case: ReviewCase) -> int:
         try:
-            made = self._client.create_issue(job.id, frame.number, position(finding, frame), message(finding))
+            made = self._client.create_issue(job.id, frame.number, position(case.finding, frame), message(case))
         except AuthError as error:
             raise ToolError(
                 f"no issue can be made in job {job.id}: {error.found}",
@@ -166,7 +168,7 @@ def read_resolution(issue: MarkedIssue, content: Callable[[], Mapping[int, Seque
     """
     if issue.row.get("resolved") is not True:
         return None
-    _, annotation_id, revision, corners = issue.mark.groups()
+    _, annotation_id, revision, corners, beside = issue.mark.groups()
     here = content().get(int(issue.row["frame"]), ())
     fix: Fix | None = None
     if annotation_id:
@@ -176,7 +178,8 @@ def read_resolution(issue: MarkedIssue, content: Callable[[], Mapping[int, Seque
         elif now.revision != revision:
             fix = Fix("reshape", now.label, now.shape)
     elif corners:
-        drawn = _most_alike(Box(*map(float, corners.split(","))), here)
+        known = {f"shape:{number}" for number in (beside or "").split(",")}
+        drawn = _most_alike(Box(*map(float, corners.split(","))), [a for a in here if a.id not in known])
         fix = Fix("add", drawn.label, drawn.shape) if drawn else None
     assignee = issue.row.get("assignee")
     return Verdict(
@@ -199,8 +202,9 @@ def _most_alike(box: Box, objects: Sequence[Annotation]) -> Annotation | None:
     return boxes[best][0] if ious[best] >= SAME_OBJECT_IOU else None
 
 
-def message(finding: Finding) -> str:
+def message(case: ReviewCase) -> str:
     """The first comment: what is suspected, why, what accepting does, and how to answer."""
+    finding = case.finding
     shape = finding.fix.shape
     outer = None if shape is None else _outer(shape)
     place = "this place" if outer is None else "({:.0f}, {:.0f}) to ({:.0f}, {:.0f})".format(*outer)
@@ -210,17 +214,20 @@ def message(finding: Finding) -> str:
             f"{title_of(finding)} ({finding.score:.0%})",
             f"{finding.reason} {_EFFECTS[finding.fix.action].format(**words)}",
             'Answer with a comment "accept" or "reject"; or correct it yourself, then resolve the issue.',
-            f"[labelbridge {finding.id}{_subject(finding)}]",
+            f"[labelbridge {finding.id}{_subject(case)}]",
         )
     )
 
 
-def _subject(finding: Finding) -> str:
-    """What tells later whether somebody acted: the object and how it was, or where one is missing."""
+def _subject(case: ReviewCase) -> str:
+    """What tells later whether somebody acted: the object and how it was, or where one is missing beside which."""
+    finding = case.finding
     if len(finding.annotation_ids) == len(finding.revisions) == 1 and finding.annotation_ids[0].startswith("shape:"):
         return f" {finding.annotation_ids[0]} {finding.revisions[0]}"
     if finding.fix.action == "add" and isinstance(finding.fix.shape, Box):
-        return " new " + ",".join(f"{n:.1f}" for n in finding.fix.shape.xyxy)
+        there = [a.id.removeprefix("shape:") for a in case.context if a.id.startswith("shape:")]
+        place = ",".join(f"{n:.1f}" for n in finding.fix.shape.xyxy)
+        return f" new {place}" + (f" beside {','.join(there)}" if there else "")
     return ""
 
 

@@ -305,6 +305,16 @@ class TestIssues:
         self.resolve(one, self.push(one, self.case(one, ErrorType.MISSING, Fix("add", "dog", FREE))))
         assert self.verdicts(one) == [("reject", None)]
 
+    def test_what_was_there_already_is_not_what_was_missing(self, server: FakeCvat) -> None:
+        near = Box(405, 180, 505, 250)
+        one = CvatHarness(server, [Photo(((("cat", near),),))])
+        case = self.case(one, ErrorType.MISSING, Fix("add", "dog", FREE))
+        record = one.tool.read_page(None, 1).records[0]
+        self.resolve(one, self.push(one, replace(case, context=record.submissions[0].annotations)))
+        assert self.verdicts(one) == [("reject", None)]
+        one.edit(case.finding.submission_id, add=[("dog", FREE)])
+        assert [(d, f and f.label) for d, f in self.verdicts(one)] == [("edit", "dog")]
+
     def test_peoples_own_issues_are_left_alone(self, one: CvatHarness) -> None:
         job = one.server.jobs_of(one.task)[0]
         mine = one.client.create_issue(job.id, 0, [1, 1, 5, 5], "accept")
