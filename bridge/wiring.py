@@ -139,7 +139,8 @@ def open_target(target: str, settings: Settings, images: Path | None = None) -> 
         if noun == "project" and number.isdigit():
             return LabelStudio(label_studio_client(settings), int(number), max_image_bytes=settings.max_image_bytes)
     if kind == "cvat":
-        return Cvat(cvat_client(settings), parse_target(target), max_image_bytes=settings.max_image_bytes)
+        what = parse_target(target)  # first, as wrong words are wrong whatever is set
+        return Cvat(cvat_client(settings), what, max_image_bytes=settings.max_image_bytes)
     raise UsageError(
         f"{target!r} is no target",
         expected="ls:project/7, cvat:task/12, coco:annotations.json, voc:FOLDER or yolo:FOLDER",
