@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 from bridge.core.annotations import Record
 from bridge.core.findings import Event, State, Verdict
+from bridge.core.moments import parse_moment
 from bridge.errors import DataError, NotFound
 from bridge.flows.durable import Step
 from bridge.flows.failures import Failure
@@ -90,20 +91,15 @@ def _read(tool: AnnotationTool, review: Review, journal: Journal) -> tuple[dict[
     counts: Counter[str] = Counter()
     failures: list[Failure] = []
     last = journal.store.last_verdict_time(tool.target)
-    since = (_moment(last) - _OVERLAP).isoformat() if last else None
+    since = (parse_moment(last) - _OVERLAP).isoformat() if last else None
     # The next sync begins at the latest answer known, so an older one must never be left behind a newer one.
-    for verdict in sorted(tool.read_verdicts(review, since), key=lambda v: _moment(v.decided_at)):
+    for verdict in sorted(tool.read_verdicts(review, since), key=lambda v: parse_moment(v.decided_at)):
         try:
             if _take(verdict, journal):
                 counts[verdict.decision] += 1
         except (DataError, NotFound) as error:
             failures.append(Failure(f"finding {verdict.finding_id}", str(error)))
     return dict(counts), tuple(failures)
-
-
-def _moment(text: str) -> datetime:
-    time = datetime.fromisoformat(text)
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time
 
 
 def _take(verdict: Verdict, journal: Journal) -> bool:

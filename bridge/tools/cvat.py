@@ -210,9 +210,9 @@ class Cvat:
 
     def _task_rows(self) -> list[Row]:
         rows = sorted(self.client.tasks_of(self.what.id), key=lambda t: int(t["id"]))
-        counted = self.client.project(self.what.id).get("tasks")
+        counted = {} if rows else self.client.project(self.what.id).get("tasks")
         expected = counted.get("count") if isinstance(counted, dict) else None
-        if not rows and expected:
+        if expected:
             raise self._elsewhere(f"project {self.what.id} has {expected} tasks, and CVAT lists none of them")
         return [t for t in rows if str(t.get("dimension") or "2d") == "2d"]
 

@@ -17,7 +17,16 @@ from bridge.errors import AuthError, DataError, NotFound, ToolError
 from bridge.tools import FixOrder, FixResult, Outcome
 from bridge.tools.cvat_client import CvatClient, Row
 from bridge.tools.cvat_layout import parse_item_id
-from bridge.tools.fix_rules import SAME_FIX_IOU, SAME_OBJECT_IOU, InTheWay, closest, conflicts, same_shape, where
+from bridge.tools.fix_rules import (
+    SAME_FIX_IOU,
+    SAME_OBJECT_IOU,
+    FixSheet,
+    InTheWay,
+    closest,
+    conflicts,
+    same_shape,
+    where,
+)
 
 _JUDGED = "semi-auto"
 """The source of what a fix adds or changes: CVAT's own word for a suggestion that a person has judged. As ``auto`` it
@@ -68,7 +77,7 @@ class JobFixes:
             self._client.patch_annotations(self._job, "create", create_body(sheet.added))
 
 
-class _Sheet:
+class _Sheet(FixSheet):
     """The shapes of a job while fixes are worked into them.
 
     Attributes:
@@ -90,24 +99,11 @@ class _Sheet:
         self._new: dict[int, list[Annotation]] = {}
 
     def apply(self, order: FixOrder) -> FixResult:
-        """Work one fix in, or say why not."""
+        """See :meth:`FixSheet.apply`; what CVAT's labels or the frame do not take is a conflict too."""
         try:
-            outcome, message = self._apply(order)
-        except InTheWay as reason:
-            outcome, message = Outcome.CONFLICT, str(reason)
+            return super().apply(order)
         except DataError as error:
-            outcome, message = Outcome.CONFLICT, error.found
-        return FixResult(order.finding.id, outcome, message)
-
-    def _apply(self, order: FixOrder) -> tuple[Outcome, str]:
-        match order.fix.action:
-            case "add":
-                return self._add(order)
-            case "delete":
-                return self._delete(order)
-            case "relabel" | "reshape":
-                return self._change(order)
-        raise InTheWay("there is no fix to write: only a person can tell what is right")
+            return FixResult(order.finding.id, Outcome.CONFLICT, error.found)
 
     def _add(self, order: FixOrder) -> tuple[Outcome, str]:
         fix, (_, frame) = order.fix, _place(order)

@@ -15,15 +15,15 @@ import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import numpy as np
 
 from bridge.core.annotations import Annotation, Box, Polygon
 from bridge.core.findings import Decision, Finding, Fix, Verdict
-from bridge.core.geometry import box_envelope, clip_to_image, envelope, iou_matrix
+from bridge.core.geometry import clip_to_image, iou_matrix
+from bridge.core.moments import parse_moment
 from bridge.dialects.cvat_labels import CvatLabels
-from bridge.dialects.cvat_shapes import read_frame, split_frames
+from bridge.dialects.cvat_shapes import outer, read_frame, split_frames
 from bridge.errors import AuthError, DataError, ToolError
 from bridge.tools import PushedCase, ReviewCase
 from bridge.tools.cvat_client import CvatClient, Row
@@ -98,12 +98,12 @@ class IssueDesk:
 
     def verdicts(self, jobs: Sequence[int], since: str | None) -> Iterator[Verdict]:
         """The answers in the issues of some jobs, changed at or after ``since``."""
-        start = None if since is None else _moment(since)
+        start = None if since is None else parse_moment(since)
         for job in jobs:
             content = functools.cache(functools.partial(self._content, job))
             for marked in self._marked(job):
                 verdict = read_verdict(marked) or read_resolution(marked, content)
-                if verdict is not None and (start is None or _moment(verdict.decided_at) >= start):
+                if verdict is not None and (start is None or parse_moment(verdict.decided_at) >= start):
                     yield verdict
 
     def _create(self, job: Job, frame: Frame, case: ReviewCase) -> int:
@@ -206,8 +206,9 @@ def message(case: ReviewCase) -> str:
     """The first comment: what is suspected, why, what accepting does, and how to answer."""
     finding = case.finding
     shape = finding.fix.shape
-    outer = None if shape is None else _outer(shape)
-    place = "this place" if outer is None else "({:.0f}, {:.0f}) to ({:.0f}, {:.0f})".format(*outer)
+    place = "this place"
+    if isinstance(shape, Box | Polygon):
+        place = "({:.0f}, {:.0f}) to ({:.0f}, {:.0f})".format(*outer(shape))
     words = {"new": repr(finding.fix.label or finding.label), "old": repr(finding.label), "where": place}
     return "\n".join(
         (
@@ -237,7 +238,8 @@ def position(finding: Finding, frame: Frame) -> list[float]:
     Raises:
         DataError: there is neither a shape nor a known size of the frame.
     """
-    boxes = [o for s in (finding.fix.shape, finding.current_shape) if s is not None and (o := _outer(s)) is not None]
+    shapes = (finding.fix.shape, finding.current_shape)
+    boxes = [outer(shape) for shape in shapes if isinstance(shape, Box | Polygon)]
     if not boxes and not (frame.width and frame.height):
         raise DataError(f"nothing says where on frame {frame.number} of task {frame.task} finding {finding.id} is")
     if not boxes:
@@ -247,12 +249,6 @@ def position(finding: Finding, frame: Frame) -> list[float]:
     if frame.width and frame.height:
         around = clip_to_image(around, frame.width, frame.height)
     return [round(float(n), 1) for n in around[0]]
-
-
-def _outer(shape: object) -> tuple[float, float, float, float] | None:
-    if isinstance(shape, Box):
-        return box_envelope(shape)
-    return envelope(shape.points) if isinstance(shape, Polygon) else None
 
 
 def _job_of(case: ReviewCase, frame: Frame) -> Job:
@@ -267,8 +263,3 @@ def _job_of(case: ReviewCase, frame: Frame) -> Job:
         f"frame {frame.number} of task {frame.task} is no longer in job {place[0]}",
         todo="Score the target again",
     )
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

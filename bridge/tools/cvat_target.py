@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
+from bridge.core.moments import parse_moment
 from bridge.errors import UsageError
 
 EXPECTED = "cvat:project/3, cvat:task/12 or cvat:job/45, as in cvat:project/3?state=completed&assignee=ann"
@@ -51,7 +51,7 @@ class CvatTarget:
         if "updated_after" not in filters:
             return True
         try:
-            return _moment(str(job.get("updated_date"))) >= _moment(filters["updated_after"])
+            return parse_moment(str(job.get("updated_date"))) >= parse_moment(filters["updated_after"])
         except ValueError:
             return False
 
@@ -83,13 +83,8 @@ def _check(name: str, value: str) -> None:
         raise UsageError(f"no job of CVAT has the {name} {value!r}", expected=f"one of {', '.join(choices)}")
     if name == "updated_after":
         try:
-            _moment(value)
+            parse_moment(value)
         except ValueError:
             raise UsageError(
                 f"{value!r} is no date", expected="a date such as 2026-11-20, or a time in ISO 8601"
             ) from None
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,6 +24,37 @@ SAME_FIX_IOU = 0.95
 
 class InTheWay(Exception):
     """Why a fix is not written."""
+
+
+class FixSheet(ABC):
+    """The objects of one submission while fixes are worked into them, as each tool keeps them."""
+
+    def apply(self, order: FixOrder) -> FixResult:
+        """Work one fix in, or say why not. Never raises for anything a person may have done to the objects."""
+        try:
+            outcome, message = self._apply(order)
+        except InTheWay as reason:
+            outcome, message = Outcome.CONFLICT, str(reason)
+        return FixResult(order.finding.id, outcome, message)
+
+    def _apply(self, order: FixOrder) -> tuple[Outcome, str]:
+        match order.fix.action:
+            case "add":
+                return self._add(order)
+            case "delete":
+                return self._delete(order)
+            case "relabel" | "reshape":
+                return self._change(order)
+        raise InTheWay("there is no fix to write: only a person can tell what is right")
+
+    @abstractmethod
+    def _add(self, order: FixOrder) -> tuple[Outcome, str]: ...
+
+    @abstractmethod
+    def _delete(self, order: FixOrder) -> tuple[Outcome, str]: ...
+
+    @abstractmethod
+    def _change(self, order: FixOrder) -> tuple[Outcome, str]: ...
 
 
 def same_shape(a: Shape | None, b: Shape | None, within: float = SAME_PX) -> bool:

@@ -22,11 +22,11 @@ from bridge.dialects.label_studio import (
     regions_to_annotations,
 )
 from bridge.errors import DataError
-from bridge.tools import FixOrder, FixResult, Outcome
-from bridge.tools.fix_rules import SAME_FIX_IOU, SAME_OBJECT_IOU, InTheWay, closest, same_shape, where
+from bridge.tools import FixOrder, Outcome
+from bridge.tools.fix_rules import SAME_FIX_IOU, SAME_OBJECT_IOU, FixSheet, InTheWay, closest, same_shape, where
 
 
-class Sheet:
+class Sheet(FixSheet):
     """The regions of one annotation while fixes are worked into them.
 
     Args:
@@ -46,24 +46,6 @@ class Sheet:
         self._size = size
         # Changes are judged against what was read, so that the second fix of an object is no conflict with the first.
         self._read = {a.id: a for a in self._objects()}
-
-    def apply(self, order: FixOrder) -> FixResult:
-        """Work one fix in, or say why not. Never raises for anything a person may have done to the regions."""
-        try:
-            outcome, message = self._apply(order)
-        except InTheWay as reason:
-            outcome, message = Outcome.CONFLICT, str(reason)
-        return FixResult(order.finding.id, outcome, message)
-
-    def _apply(self, order: FixOrder) -> tuple[Outcome, str]:
-        match order.fix.action:
-            case "add":
-                return self._add(order)
-            case "delete":
-                return self._delete(order)
-            case "relabel" | "reshape":
-                return self._change(order)
-        raise InTheWay("there is no fix to write: only a person can tell what is right")
 
     def _objects(self) -> list[Annotation]:
         return regions_to_annotations(self.result, self._config, self._submission_id)[0]

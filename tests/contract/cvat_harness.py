@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 from fakes.cvat_server import FakeCvat
-from harness import Objects, Photo
+from harness import Objects, Photo, Wire
 from PIL import Image
 
 from bridge.core.annotations import Box, Item
-from bridge.errors import ToolUnreachable
-from bridge.net import Reply
 from bridge.tools import Review
 from bridge.tools.cvat import Cvat
 from bridge.tools.cvat_client import CvatClient, Login
@@ -27,7 +23,7 @@ def picture(width: int, height: int) -> bytes:
     return out.getvalue()
 
 
-class CvatHarness:
+class CvatHarness(Wire):
     """See :class:`harness.Harness`. One job for each photo; several submissions of a photo are replica jobs."""
 
     keeps_predictions = False
@@ -92,27 +88,3 @@ class CvatHarness:
         else:
             text = f"{verdict.capitalize()}, I think." if verdict else "Let me look at this later."
             call("POST", "/api/comments", json={"issue": int(ref), "message": text})
-
-    def lose_the_next_answer(self) -> None:
-        call = self.client.call
-
-        def losing(method: str, path: str, **options: Any) -> Reply:
-            reply = call(method, path, **options)
-            if method != "GET":
-                self.client.call = call  # type: ignore[method-assign]
-                raise ToolUnreachable("the answer got lost")
-            return reply
-
-        self.client.call = losing  # type: ignore[method-assign]
-
-    @contextmanager
-    def outage(self) -> Iterator[None]:
-        """Nobody listens at port 9 of this machine; the client keeps everything else it knows."""
-        http = self.client.http
-        base = http.base
-        http.base = "http://127.0.0.1:9"
-        http._allowed.add("http://127.0.0.1:9")
-        try:
-            yield
-        finally:
-            http.base = base

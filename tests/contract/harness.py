@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from bridge.core.annotations import Annotation, Box, Item, Record
 from bridge.core.findings import ErrorType, Finding, Fix, finding_id
+from bridge.errors import ToolUnreachable
+from bridge.net import Reply
 from bridge.tools import AnnotationTool, Review
 
 Objects = Sequence[tuple[str, Box]]
@@ -71,6 +73,36 @@ class Harness(Protocol):
 
     def outage(self) -> AbstractContextManager[None]:
         """The tool's server is down."""
+
+
+class Wire:
+    """The line between a tool and its server, for harnesses to break."""
+
+    client: Any
+
+    def lose_the_next_answer(self) -> None:
+        call = self.client.call
+
+        def losing(method: str, path: str, **options: Any) -> Reply:
+            reply = call(method, path, **options)
+            if method != "GET":
+                self.client.call = call
+                raise ToolUnreachable("the answer got lost")
+            return reply
+
+        self.client.call = losing
+
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """Nobody listens at port 9 of this machine; the client keeps everything else it knows."""
+        http = self.client.http
+        base = http.base
+        http.base = "http://127.0.0.1:9"
+        http._allowed.add("http://127.0.0.1:9")
+        try:
+            yield
+        finally:
+            http.base = base
 
 
 def finding(

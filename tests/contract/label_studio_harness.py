@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
-from harness import Objects, Photo
+from harness import Objects, Photo, Wire
 from live import CONFIG, Studio
 
 from bridge.core.annotations import Box, Item
 from bridge.dialects.label_studio import box_entries, box_to_value, parse_label_config
-from bridge.errors import ToolUnreachable
-from bridge.net import Reply
 from bridge.tools import Review
 from bridge.tools.label_studio import LabelStudio
 from bridge.tools.label_studio_client import LabelStudioClient
@@ -22,7 +19,7 @@ from bridge.tools.label_studio_client import LabelStudioClient
 DIALECT = parse_label_config(CONFIG)
 
 
-class LabelStudioHarness:
+class LabelStudioHarness(Wire):
     """See :class:`harness.Harness`."""
 
     keeps_predictions = True
@@ -84,27 +81,3 @@ class LabelStudioHarness:
             client.patch_annotation(task["annotations"][0]["id"], {"result": result})
         else:
             self.studio.annotate(int(ref), result)
-
-    def lose_the_next_answer(self) -> None:
-        call = self.client.call
-
-        def losing(method: str, path: str, **options: Any) -> Reply:
-            reply = call(method, path, **options)
-            if method != "GET":
-                self.client.call = call  # type: ignore[method-assign]
-                raise ToolUnreachable("the answer got lost")
-            return reply
-
-        self.client.call = losing  # type: ignore[method-assign]
-
-    @contextmanager
-    def outage(self) -> Iterator[None]:
-        """Nobody listens at port 9 of this machine; the client keeps everything else it knows."""
-        http = self.client.http
-        base = http.base
-        http.base = "http://127.0.0.1:9"
-        http._allowed.add("http://127.0.0.1:9")
-        try:
-            yield
-        finally:
-            http.base = base
