@@ -12,7 +12,7 @@ A read-only source (files) raises ``ToolError`` from the writing methods, and sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -118,8 +118,11 @@ class AnnotationTool(Protocol):
         names those of them that hold a prediction for the item, an empty one included.
         """
 
-    def read_record(self, item_id: str) -> Record:
-        """One item as it is now, without predictions. Raises ``NotFound``."""
+    def read_records(self, item_ids: Collection[str]) -> dict[str, Record]:
+        """Items as they are now, without predictions, by id; those that are gone are left out.
+
+        Work that was submitted once and taken up again since is among it.
+        """
 
     def read_image(self, item: Item) -> bytes:
         """The image file as stored. Raises ``ImageError`` (naming the item) when it cannot be had."""
@@ -142,4 +145,7 @@ class AnnotationTool(Protocol):
         """Reviewers' answers changed at or after ``since`` (ISO 8601, the tool's clock); None reads all."""
 
     def apply_fixes(self, orders: Sequence[FixOrder]) -> list[FixResult]:
-        """Write fixes where the object is unchanged since it was scored; one result per order, in order."""
+        """Write fixes where the object is unchanged since it was scored; one result per order, in order.
+
+        What lies in one place MUST be written together. A place that is gone is a conflict of the fixes concerned.
+        """

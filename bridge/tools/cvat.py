@@ -12,8 +12,9 @@ item that takes no suggestions (any more) counts as predicted by it.
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from bridge.core.annotations import Annotation, Item, LabelSet, Problem, Record, Submission
@@ -37,6 +38,7 @@ from bridge.tools.cvat_layout import (
 )
 from bridge.tools.cvat_suggestions import Suggestions, occupied, takes_suggestions
 from bridge.tools.cvat_target import CvatTarget
+from bridge.tools.fix_rules import InTheWay
 
 _LAYOUTS = 4
 _JOBS = 8
@@ -116,9 +118,16 @@ class Cvat:
         self._next = None
         return Page(tuple(self._record(f, model) for f in frames), None)
 
-    def read_record(self, item_id: str) -> Record:
+    def read_records(self, item_ids: Collection[str]) -> dict[str, Record]:
+        """See :meth:`bridge.tools.AnnotationTool.read_records`. As many requests as a page over the same jobs."""
         self._forget()
-        return self._record(self._frame(item_id))
+        self._task_ids()
+        records: dict[str, Record] = {}
+        # In the order of the jobs, so that each is read once.
+        for item_id in sorted(item_ids, key=lambda i: parse_item_id(i) or (0, 0)):
+            with contextlib.suppress(NotFound):
+                records[item_id] = self._record(self._frame(item_id), any_state=True)
+        return records
 
     def read_image(self, item: Item) -> bytes:
         place = parse_frame_reference(item.image)
@@ -167,18 +176,17 @@ class Cvat:
         """See :meth:`bridge.tools.AnnotationTool.apply_fixes`.
 
         All fixes of one job are written together: one request reads it, and one each creates, updates and deletes.
-        One more reads the label list, as a label may have been renamed.
+        A few more read anew what may have changed: the label list, and each task's jobs and frames.
         """
-        self._labels = None
-        groups: dict[int, list[int]] = {}
+        self._forget()
+        self._task_ids()
+        groups: dict[Job, list[int]] = {}
         results: dict[int, FixResult] = {}
         for index, order in enumerate(orders):
-            place = parse_item_id(order.finding.submission_id)
-            if place is None:
-                message = "the finding is about the item, not about somebody's submission"
-                results[index] = FixResult(order.finding.id, Outcome.CONFLICT, message)
-            else:
-                groups.setdefault(place[0], []).append(index)
+            try:
+                groups.setdefault(self._job_of(order), []).append(index)
+            except InTheWay as reason:
+                results[index] = FixResult(order.finding.id, Outcome.CONFLICT, str(reason))
         for job, indices in groups.items():
             fixes = JobFixes(self.client, job, self._label_list(), self._size)
             results.update(zip(indices, fixes.apply([orders[i] for i in indices]), strict=True))
@@ -281,6 +289,28 @@ class Cvat:
             f"{self.target} has no frame {item_id}", todo="It may have been deleted, or its job is left out by a filter"
         )
 
+    def _job_of(self, order: FixOrder) -> Job:
+        """The job that a fix goes into.
+
+        Raises:
+            InTheWay: its frame or its job is gone, or somebody is at work in it.
+        """
+        finding = order.finding
+        place = parse_item_id(finding.submission_id)
+        if place is None:
+            raise InTheWay("the finding is about the item, not about somebody's submission")
+        try:
+            frame = self._frame(finding.item_id)
+        except NotFound:
+            raise InTheWay(f"frame {finding.item_id} was deleted since it was scored") from None
+        job = next((job for job in frame.jobs if job.id == place[0]), None)
+        if job is None:
+            raise InTheWay(f"frame {finding.item_id} is no longer in job {place[0]}")
+        if job.is_in_work and "state" not in self.what.filters:
+            who = job.assignee or "somebody"
+            raise InTheWay(f"job {job.id} was taken up again since it was scored, and {who} is at work in it")
+        return job
+
     def _size(self, item_id: str) -> Size:
         frame = self._frame(item_id)
         if frame.width is None or frame.height is None:
@@ -292,11 +322,12 @@ class Cvat:
             self._labels = parse_labels(self.client.labels(**{f"{self.what.kind}_id": self.what.id}))
         return self._labels
 
-    def _record(self, frame: Frame, model: str | None = None) -> Record:
+    def _record(self, frame: Frame, model: str | None = None, *, any_state: bool = False) -> Record:
+        any_state = any_state or "state" in self.what.filters or "stage" in self.what.filters
         submissions: list[Submission] = []
         problems: list[Problem] = []
         for job in frame.jobs:
-            if job.is_submitted or "state" in self.what.filters or "stage" in self.what.filters:
+            if job.is_submitted or any_state:
                 annotations, wrong = self._content(job).on(frame)
                 submissions.append(Submission(f"{job.id}/{frame.number}", job.annotator, annotations))
                 problems += wrong
