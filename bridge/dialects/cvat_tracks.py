@@ -29,7 +29,6 @@ from bridge.dialects.cvat_shapes import (
     READ_TYPES,
     Entry,
     Size,
-    entry_revision,
     origin_of,
     shape_from_entry,
     shape_problem,
@@ -47,13 +46,11 @@ class TrackedObject:
     Attributes:
         keyframe: whether a person (or a model) placed it on this very frame; else it is interpolated, and changing it
             would make a keyframe.
-        revision: as :func:`bridge.dialects.cvat_shapes.entry_revision`, of the object as it is on this frame.
     """
 
     frame: int
     annotation: Annotation
     keyframe: bool
-    revision: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,19 +189,13 @@ class _TrackReader:
                 self._report(ErrorType.UNKNOWN_LABEL, frame, message)
             self._told = True
         annotation = Annotation(self._name(frame), label, shape, origin_of(self._track))
-        yield TrackedObject(frame, annotation, keyframe, entry_revision(self._whole(key), self._labels))
+        yield TrackedObject(frame, annotation, keyframe)
 
     def _shape(self, key: Entry, size: Size | None) -> Shape:
         """The geometry of a keyframe; a mask that holds is read once."""
         if self._last is None or self._last[0] is not key or self._last[1] != size:
             self._last = (key, size, shape_from_entry(key, size))
         return self._last[2]
-
-    def _whole(self, key: Entry) -> dict[str, Any]:
-        """A keyframe with what its track says once for all of them."""
-        attributes = [*_list(self._track.get("attributes")), *_list(key.get("attributes"))]
-        common = {name: self._track.get(name) for name in ("label_id", "group", "source")}
-        return {**key, **common, "attributes": attributes}
 
     def _name(self, frame: int) -> str:
         return f"track:{self._track['id']}@{frame}"

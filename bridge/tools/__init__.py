@@ -23,7 +23,10 @@ from bridge.core.findings import Finding, Fix, Verdict
 
 @dataclass(frozen=True, slots=True)
 class TargetInfo:
-    """What a target is. ``url`` is for a person's browser; empty for files. ``items`` is the number of items."""
+    """What a target is. ``url`` is for a person's browser; empty for files. ``items`` is the number of items.
+
+    ``to_submit`` says what a person does to submit work: an item that is not submitted is not scored.
+    """
 
     target: str
     title: str
@@ -31,6 +34,7 @@ class TargetInfo:
     items: int
     url: str = ""
     writable: bool = True
+    to_submit: str = "Label and submit some items in the tool first"
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from bridge.tools.cvat_suggestions import Suggestions, occupied, takes_suggestio
 from bridge.tools.cvat_target import CvatTarget
 from bridge.tools.fix_rules import InTheWay
 
+_TO_SUBMIT = "Complete a job in CVAT first (Menu > Finish the job), or set its stage to validation"
 _LAYOUTS = 4
 _JOBS = 8
 
@@ -96,7 +97,8 @@ class Cvat:
             row = client.job(what.id)
             title = f"job {what.id} of task {row.get('task_id')}"
             items = int(row.get("frame_count") or read_job(row).stop - read_job(row).start + 1)
-        return TargetInfo(self.target, title, self._label_list().names, items, self.url)
+        names = self._label_list().names
+        return TargetInfo(self.target, title, names, items, self.url, to_submit=_TO_SUBMIT)
 
     def read_page(self, after: str | None, limit: int, model: str | None = None) -> Page:
         """See :meth:`bridge.tools.AnnotationTool.read_page`. The cursor is the id of the last item.
