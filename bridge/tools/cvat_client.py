@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from bridge.errors import AuthError, ConfigError, ToolError
-from bridge.net import HttpClient, Limits, Reply
+from bridge.net import File, HttpClient, Limits, Reply
 
 NAME = "CVAT"
 Row = dict[str, Any]
@@ -92,18 +93,23 @@ class CvatClient:
         accept: Container[int] = (),
         repeatable: bool | None = None,
         max_bytes: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        files: Mapping[str, File] | None = None,
     ) -> Reply:
         """Any request, in the organization of this client."""
-        headers = {"X-Organization": self.organization} if self.organization else {}
+        own = {"X-Organization": self.organization} if self.organization else {}
         return self.http.request(
             method,
             path,
             params=params,
             json=json,
-            headers=headers,
+            headers={**own, **(headers or {})},
             accept=accept,
             repeatable=repeatable,
             max_bytes=max_bytes,
+            form=form,
+            files=files,
         )
 
     def rows(self, path: str, **params: str | int) -> Iterator[Row]:
@@ -146,8 +152,15 @@ class CvatClient:
     def whoami(self) -> Row:
         return self.row("GET", "/api/users/self")
 
+    def users(self, name: str) -> Iterator[Row]:
+        """The users whose name holds ``name``, as far as this user may see them."""
+        return self.rows("/api/users", search=name)
+
     def project(self, project: int) -> Row:
         return self.row("GET", f"/api/projects/{project}")
+
+    def projects_named(self, name: str) -> Iterator[Row]:
+        return self.rows("/api/projects", name=name, sort="id")
 
     def task(self, task: int) -> Row:
         return self.row("GET", f"/api/tasks/{task}")
@@ -155,11 +168,49 @@ class CvatClient:
     def tasks_of(self, project: int) -> Iterator[Row]:
         return self.rows("/api/tasks", project_id=project, sort="id")
 
+    def delete_task(self, task: int) -> None:
+        self.call("DELETE", f"/api/tasks/{task}", accept=(404,))
+
+    def upload(self, task: int, step: str, options: Row, files: Sequence[File] = ()) -> Row:
+        """One step of giving a task its frames: ``Start``, ``Multiple`` for each parcel of files, ``Finish``."""
+        path, headers = f"/api/tasks/{task}/data", {f"Upload-{step}": "true"}
+        if files:
+            form = {
+                key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in options.items()
+            }
+            named = {f"client_files[{number}]": file for number, file in enumerate(files)}
+            reply = self.call("POST", path, headers=headers, form=form, files=named, repeatable=False)
+        else:
+            reply = self.call("POST", path, headers=headers, json=options, repeatable=False)
+        answer = reply.json() if reply.body else {}
+        return answer if isinstance(answer, dict) else {}
+
+    def data_state(self, task: int, request: object) -> tuple[str, str]:
+        """How far the making of a task's frames is (``queued``, ``started``, ``finished``, ``failed``), and a message.
+
+        Args:
+            request: the ``rq_id`` that the last step of giving them answered; servers before 2.22 gave none.
+        """
+        path = f"/api/requests/{quote(str(request), safe='')}" if request else f"/api/tasks/{task}/status"
+        answer = self.row("GET", path)
+        return str(answer.get("status") or answer.get("state") or "").lower(), str(answer.get("message") or "")
+
+    def guide(self, guide: int) -> str:
+        """The text that goes with a project or a task. Who works in a job of a project is shown the project's."""
+        return str(self.row("GET", f"/api/guides/{guide}").get("markdown") or "")
+
+    def create_guide(self, markdown: str, **whose: int) -> Row:
+        """The one text of a ``project_id`` or ``task_id`` that has none."""
+        return self.row("POST", "/api/guides", json={**whose, "markdown": markdown})
+
     def job(self, job: int) -> Row:
         return self.row("GET", f"/api/jobs/{job}")
 
     def jobs_of(self, task: int) -> Iterator[Row]:
         return self.rows("/api/jobs", task_id=task)
+
+    def jobs_of_project(self, project: int) -> Iterator[Row]:
+        return self.rows("/api/jobs", project_id=project)
 
     def labels(self, **whose: int) -> list[Row]:
         """All labels of ``task_id``, ``project_id`` or ``job_id``."""

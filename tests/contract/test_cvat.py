@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from cvat_harness import CvatHarness, picture
 from fakes.cvat_server import FakeCvat
+from fakes.tool_memory import Remembered
 from harness import Photo, finding
 from typer.testing import CliRunner
 
@@ -41,7 +42,11 @@ def images(count: int, width: int = 512, height: int = 256) -> list[tuple[str, b
 
 def open_cvat(server: FakeCvat, target: str, user: str = "olga", organization: str = "") -> Cvat:
     login = Login(user=user, password="secret")
-    return Cvat(CvatClient(server.url, login, organization=organization, sleep=lambda _: None), parse_target(target))
+    return Cvat(
+        CvatClient(server.url, login, organization=organization, sleep=lambda _: None),
+        parse_target(target),
+        Remembered(),
+    )
 
 
 def every_record(tool: Cvat, limit: int = 3) -> list[Record]:

@@ -18,12 +18,14 @@ AT = "2026-11-20T12:00:00Z"
 
 
 def test_a_review_is_found_again_and_replaced(store: Store) -> None:
-    assert store.review_of("ls:project/7") is None
+    assert store.reviews_of("ls:project/7") == []
     store.put_review("ls:project/7", "8", "http://x/8")
     store.put_review("files:coco", "1", "")
-    assert store.review_of("ls:project/7") == ReviewPlace("ls:project/7", "8", "http://x/8")
+    assert store.reviews_of("ls:project/7") == [ReviewPlace("ls:project/7", "8", "http://x/8")]
     store.put_review("ls:project/7", "9", "http://x/9")
-    assert store.review_of("ls:project/7") == ReviewPlace("ls:project/7", "9", "http://x/9")
+    assert store.reviews_of("ls:project/7") == [ReviewPlace("ls:project/7", "9", "http://x/9")]
+    store.put_review("ls:project/7", "10", "http://x/10", "task")
+    assert [(p.ref, p.mode) for p in store.reviews_of("ls:project/7")] == [("9", ""), ("10", "task")]
 
 
 def test_a_push_is_recorded_once(store: Store, begin: Begin, make_finding: Make) -> None:
