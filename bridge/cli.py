@@ -400,6 +400,25 @@ def _show_sent_back(jobs: Sequence[SentBack], output: Output) -> None:
 
 
 @app.command()
+def suggestions(target: Target, config: Config = None, as_json: AsJson = False) -> None:
+    """Show what annotators in CVAT made of the suggestions that `prelabel` wrote: kept, changed, removed."""
+    output = Output(as_json)
+    tool = wiring.open_target(target, _settings(config))
+    if not isinstance(tool, Cvat):
+        raise UsageError(f"{target} is not in CVAT", expected="a target in CVAT, like cvat:project/3")
+    found = tool.acceptance()
+    if found:
+        output.table(
+            f"Suggestions in submitted jobs of {target}",
+            ("model", "label", "suggested", "kept", "changed", "removed"),
+            [(a.model, a.label, a.suggested, a.kept, a.changed, a.removed) for a in found],
+        )
+    else:
+        output.say(f"No submitted job of {target} holds suggestions that were written from this data folder.")
+    output.value([{**asdict(a), "suggested": a.suggested} for a in found])
+
+
+@app.command()
 def issues(
     target: Target,
     out: Annotated[

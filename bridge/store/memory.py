@@ -35,7 +35,7 @@ def put_suggestions(
     table = suggestion_table
     db.execute(delete(table).where((table.c.place == place) & table.c.frame.in_(frames)))
     rows = {
-        (s.frame, s.revision): {
+        (s.frame, s.revision, s.model): {
             "place": place,
             "frame": s.frame,
             "revision": s.revision,
@@ -52,7 +52,7 @@ def put_suggestions(
 
 def suggestions(db: Connection, place: str) -> list[Suggestion]:
     table = suggestion_table
-    query = select(table).where(table.c.place == place).order_by(table.c.frame, table.c.revision)
+    query = select(table).where(table.c.place == place).order_by(table.c.frame, table.c.revision, table.c.model)
     return [
         Suggestion(row.frame, row.model, row.label, shape_from_list(load(row.shape)), row.confidence)
         for row in db.execute(query)

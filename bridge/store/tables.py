@@ -165,7 +165,7 @@ suggestions = Table(
     Column("place", String, primary_key=True),
     Column("frame", Integer, primary_key=True, autoincrement=False),
     Column("revision", String(16), primary_key=True),
-    Column("model", String, nullable=False),
+    Column("model", String, primary_key=True),
     Column("label", String, nullable=False),
     Column("shape", Text, nullable=False),
     Column("confidence", Float, nullable=False),

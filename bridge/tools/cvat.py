@@ -18,12 +18,13 @@ from typing import Any
 
 from bridge.core.annotations import Annotation, Item, LabelSet, Problem, Record, Submission
 from bridge.core.findings import Verdict
-from bridge.core.tool_memory import ToolMemory
+from bridge.core.tool_memory import Suggestion, ToolMemory
 from bridge.dialects.cvat_labels import CvatLabels, parse_labels
 from bridge.dialects.cvat_shapes import FrameObjects, Size, read_frame, split_frames
 from bridge.dialects.cvat_tracks import TrackedObject, read_tracks
 from bridge.errors import ConfigError, DataError, ImageError, NotFound, ToolError, ToolUnreachable, UsageError
 from bridge.tools import FixOrder, FixResult, Outcome, Page, Prelabel, PushedCase, Review, ReviewCase, TargetInfo
+from bridge.tools.cvat_acceptance import Acceptance, acceptance
 from bridge.tools.cvat_client import CvatClient, Row
 from bridge.tools.cvat_fixes import JobFixes
 from bridge.tools.cvat_handover import Handover, SentBack
@@ -41,7 +42,7 @@ from bridge.tools.cvat_layout import (
 from bridge.tools.cvat_new_task import NewTask
 from bridge.tools.cvat_review_plan import ReviewMode, ReviewPlan
 from bridge.tools.cvat_review_task import ReviewTasks
-from bridge.tools.cvat_suggestions import Suggestions, occupied, takes_suggestions
+from bridge.tools.cvat_suggestions import Remembered, Suggestions, by_frame, standing, takes, takes_suggestions
 from bridge.tools.cvat_target import CvatTarget
 
 _LAYOUTS = 4
@@ -160,13 +161,12 @@ class Cvat:
     def write_predictions(self, model: str, batch: Sequence[Prelabel]) -> int:
         """See :meth:`bridge.tools.AnnotationTool.write_predictions`, and :mod:`bridge.tools.cvat_suggestions`.
 
-        CVAT does not keep which model an object comes from, so a frame that holds any object is left alone.
+        Suggestions of another model are replaced where they are just as they were written.
         """
-        del model
         self._contents.clear()
         self._labels = None
         frames = [self._frame(prelabel.item.id) for prelabel in batch]
-        return Suggestions(self.client, self._label_list()).write(batch, frames)
+        return Suggestions(self.client, self._label_list(), self._memory, model).write(batch, frames)
 
     def open_review(self, labels: LabelSet, title: str) -> Review:
         """The issues of the target's own jobs, for which nothing has to be made; or a project for review tasks."""
@@ -244,9 +244,22 @@ class Cvat:
             jobs, taken, _ = self._jobs(task)
             yield task, [job for job in jobs if job.id in taken]
 
+    def acceptance(self) -> list[Acceptance]:
+        """What people made of the suggestions, in the jobs that are submitted."""
+        self._forget()
+        return acceptance(self._suggested_and_submitted())
+
     def frame_name(self, task: int, number: int) -> str:
         """A frame's name; empty where there is no such frame, which CVAT lets an issue be on."""
         return next((f.name for f in self._layout(task).frames if f.number == number), "")
+
+    def _suggested_and_submitted(self) -> Iterator[tuple[Sequence[Suggestion], Sequence[Annotation]]]:
+        for task, jobs in self.jobs():
+            for job in jobs:
+                suggested = by_frame(self._memory.suggestions(self._handover.place(job))) if job.is_submitted else {}
+                for frame in self._layout(task).frames if suggested else ():
+                    if frame.number in suggested and job in frame.jobs:
+                        yield suggested[frame.number], self._content(job).on(frame)[0]
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -355,8 +368,8 @@ class Cvat:
                 annotations, wrong = self._content(job).on(frame)
                 submissions.append(Submission(f"{job.id}/{frame.number}", self._annotator(job), annotations))
                 problems += wrong
-        done = model is not None and not any(self._takes(job, frame.number) for job in frame.jobs)
-        predicted_by = (model,) if model is not None and done else ()
+        is_done = model is not None and not any(self._takes(job, frame.number, model) for job in frame.jobs)
+        predicted_by = (model,) if model is not None and is_done else ()
         return Record(frame.item, tuple(submissions), problems=tuple(problems), predicted_by=predicted_by)
 
     def _annotator(self, job: Job) -> str:
@@ -364,8 +377,13 @@ class Cvat:
             self._annotators = self._memory.annotators()
         return self._handover.annotator(job, self._annotators)
 
-    def _takes(self, job: Job, frame: int) -> bool:
-        return takes_suggestions(job) and frame not in self._content(job).occupied
+    def _takes(self, job: Job, frame: int, model: str) -> bool:
+        if not takes_suggestions(job):
+            return False
+        content = self._content(job)
+        if content.suggested is None:
+            content.suggested = by_frame(self._memory.suggestions(self._handover.place(job)))
+        return takes(frame, content.standing, content.suggested, model)
 
     def _content(self, job: Job) -> _JobContent:
         if job.id not in self._contents:
@@ -377,14 +395,20 @@ class Cvat:
 
 
 class _JobContent:
-    """What a job holds, by frame; ``occupied`` are the frames that hold anything."""
+    """What a job holds, by frame.
+
+    Attributes:
+        standing: see :func:`bridge.tools.cvat_suggestions.standing`.
+        suggested: what is remembered, by frame; None until it is asked for.
+    """
 
     def __init__(self, job: Job, answer: Row, frames: dict[int, Frame], labels: CvatLabels) -> None:
         self._job = job
         self._labels = labels
-        self.occupied = occupied(answer, job)
+        self.suggested: Remembered | None = None
         own = [n for n in range(job.start, job.stop + 1) if n in frames]
-        sizes = {n: _size_of(frames[n]) for n in own}
+        sizes = {n: frames[n].size for n in own}
+        self.standing = standing(answer, job, labels, sizes)
         self._objects, self._astray = split_frames(answer, range(job.start, job.stop + 1))
         self._first = own[0] if own else job.start
         read = read_tracks(answer.get("tracks"), own, labels, lambda n: sizes.get(n))
@@ -396,7 +420,7 @@ class _JobContent:
     def on(self, frame: Frame) -> tuple[tuple[Annotation, ...], list[Problem]]:
         """The objects on a frame, and what is wrong with them; what belongs to no frame is told with the first."""
         submission = f"{self._job.id}/{frame.number}"
-        here = read_frame(self._objects.get(frame.number, FrameObjects()), self._labels, _size_of(frame), submission)
+        here = read_frame(self._objects.get(frame.number, FrameObjects()), self._labels, frame.size, submission)
         tracked = tuple(one.annotation for one in self._tracked.get(frame.number, ()))
         is_first = frame.number == self._first
         loose: list[Any] = [p for n, p in self._track_problems if n == frame.number or (n is None and is_first)]
@@ -409,7 +433,3 @@ class _JobContent:
 def _number(annotation: Annotation) -> tuple[str, int]:
     name, _, number = annotation.id.partition(":")
     return name, int(number.partition("@")[0])
-
-
-def _size_of(frame: Frame) -> Size | None:
-    return (frame.width, frame.height) if frame.width and frame.height else None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from bridge.core.tool_memory import ToolMemory
 from bridge.errors import AuthError, NotFound, ToolError
 from bridge.tools.cvat_client import CvatClient, Row
-from bridge.tools.cvat_layout import Job
+from bridge.tools.cvat_layout import Job, job_url
 
 _WHO_MAY = "the owner or assignee of its task or project, a maintainer of its organization, or an administrator"
 
@@ -87,7 +87,7 @@ class Handover:
         return known or job.annotator
 
     def place(self, job: Job) -> str:
-        return f"{self._client.url}/tasks/{job.task}/jobs/{job.id}"
+        return job_url(self._client.url, job)
 
     def _patch(self, job: Job, fields: Row, what: str) -> None:
         try:

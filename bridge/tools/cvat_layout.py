@@ -59,6 +59,10 @@ class Frame:
     jobs: tuple[Job, ...]
 
     @property
+    def size(self) -> tuple[int, int] | None:
+        return (self.width, self.height) if self.width and self.height else None
+
+    @property
     def item(self) -> Item:
         return Item(item_id(self.task, self.number), self.name, frame_reference(self), self.width, self.height)
 
@@ -85,6 +89,11 @@ class Layout:
 
 def item_id(task: int, frame: int) -> str:
     return f"{task}/{frame}"
+
+
+def job_url(server: str, job: Job) -> str:
+    """A job in a browser."""
+    return f"{server}/tasks/{job.task}/jobs/{job.id}"
 
 
 def parse_item_id(text: str) -> tuple[int, int] | None:

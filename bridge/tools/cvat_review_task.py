@@ -9,9 +9,9 @@ An explicit verdict counts at once: ``accept`` (as edited, where the shape or it
 the job is completed, what was done without a word counts too: a changed shape is an edit; a deleted one is a reject, or
 where the question was whether the object is one too many, an accept. A shape that was left as it is answers nothing.
 
-CVAT keeps a shape's id but gives it fresh attributes with another label, so which shape stands for which finding, and how
-it was, is kept in the task's guide. That is written last: a task without one is unfinished. Nobody is shown it, as people
-who work in a job see the guide of the project, which says how to review.
+CVAT keeps a shape's id but gives it fresh attributes with another label. So which shape stands for which finding, and
+how it was, is kept in the task's guide. That is written last: a task without one is unfinished. Nobody is shown it, as
+people who work in a job see the guide of the project, which says how to review.
 """
 
 from __future__ import annotations

@@ -47,5 +47,5 @@ def upgrade() -> None:
         sa.Column("shape", sa.Text(), nullable=False),
         sa.Column("confidence", sa.Float(), nullable=False),
         sa.Column("recorded_at", sa.String(), nullable=False),
-        sa.PrimaryKeyConstraint("place", "frame", "revision", name=op.f("pk_suggestions")),
+        sa.PrimaryKeyConstraint("place", "frame", "revision", "model", name=op.f("pk_suggestions")),
     )
