@@ -335,6 +335,8 @@ def push(
     else:
         output.say(f"{result.pushed} findings pushed for review: {result.review.url}")
         output.say(f"When reviewers have answered: labelbridge sync {target}")
+    for note in tool.notes if isinstance(tool, Cvat) else ():
+        output.warn(note)
     if flagged:
         output.say(f"Flagged items in the project itself: {flagged}")
     output.value({**asdict(result), "flagged": flagged})

@@ -40,6 +40,7 @@ from bridge.tools.cvat_layout import (
     read_job,
 )
 from bridge.tools.cvat_new_task import NewTask
+from bridge.tools.cvat_overlay import Overlay
 from bridge.tools.cvat_review_plan import ReviewMode, ReviewPlan
 from bridge.tools.cvat_review_task import ReviewTasks
 from bridge.tools.cvat_suggestions import Remembered, Suggestions, by_frame, standing, takes, takes_suggestions
@@ -51,6 +52,8 @@ _JOBS = 8
 
 class Cvat:
     """One target of one CVAT, as an :class:`~bridge.tools.AnnotationTool`.
+
+    ``notes`` are sentences for the person who pushes.
 
     Args:
         client: calls to the server.
@@ -75,7 +78,9 @@ class Cvat:
         self._plan = plan or ReviewPlan()
         self._handover = Handover(client, memory, self._plan.reviewer)
         self._annotators: Mapping[str, str] | None = None
+        self.notes: tuple[str, ...] = ()
         new_task = NewTask(client, lambda frame: self.read_image(frame.item))
+        self._overlay = Overlay(client, self._label_list)
         self._review_tasks = ReviewTasks(client, self._label_list, new_task, self._handover.reviewer_id)
         self._max_image_bytes = max_image_bytes
         self._labels: CvatLabels | None = None
@@ -181,6 +186,8 @@ class Cvat:
         frames = {c.item.id: self._frame(c.item.id) for c in cases}
         if self._plan.mode is ReviewMode.TASK:
             return self._review_tasks.push(review, cases, frames)
+        if self._plan.mode is ReviewMode.OVERLAY:
+            self.notes += self._overlay.draw(cases)  # first, as it is what may be refused
         handover = self._handover if self._plan.hand_over else None
         return IssueDesk(self.client, self._label_list).push(cases, frames, handover)
 

@@ -7,7 +7,6 @@ some megabytes at a time.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 
@@ -29,7 +28,6 @@ class NewTask:
     Args:
         read_image: the file of a frame.
         patience_s: how long CVAT may take to make the frames and jobs of a task.
-        sleep, clock: replaced in tests.
     """
 
     def __init__(
@@ -38,14 +36,10 @@ class NewTask:
         read_image: Callable[[Frame], bytes],
         *,
         patience_s: float = 600.0,
-        sleep: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._read_image = read_image
         self._patience_s = patience_s
-        self._sleep = sleep
-        self._clock = clock
 
     def make(self, fields: Row, frames: Sequence[Frame]) -> int:
         """A task that shows ``frames`` in this order, with its job; its id.
@@ -123,22 +117,22 @@ class NewTask:
 
     def _await(self, task: int, answer: Row) -> None:
         """Wait until CVAT has made the frames and jobs."""
-        until = self._clock() + self._patience_s
-        pause = 0.1
+        waited, pause = 0.0, 0.1
         while True:
             state, message = self._client.data_state(task, answer.get("rq_id"))
-            if state == "finished":
+            if state == "done":
                 return
             if state == "failed":
                 reason = message.strip().splitlines() or ["it does not say why"]
                 raise ToolError(f"CVAT could not make task {task}: {reason[-1][:300]}")
-            if self._clock() > until:
+            if waited > self._patience_s:
                 raise ToolError(
-                    f"CVAT has not made task {task} within {self._patience_s:g} s; it says {state}",
-                    todo="Look at the worker `import` of CVAT, then push again",
+                    f"CVAT has not made task {task} within {self._patience_s:g} s",
+                    expected="that its worker for imports is running",
+                    todo="Look at CVAT's service cvat_worker_import, then push again",
                 )
-            self._sleep(pause)
-            pause = min(pause * 1.5, 5.0)
+            self._client.sleep(pause)
+            waited, pause = waited + pause, min(pause * 1.5, 5.0)
 
 
 def _file_name(index: int, frame: Frame, image: bytes) -> str:

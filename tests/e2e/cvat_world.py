@@ -114,7 +114,7 @@ class CvatWorld:
         owner = mia if case.role == "owner" else server.add_user("olga")
         members = {"ann": "worker"}
         if case.role != "superuser":
-            members["mia"] = "maintainer" if case.role == "maintainer" else "worker"
+            members["mia"] = "maintainer" if case.role == "maintainer" else "supervisor"
         org = None
         if case.org:
             org = server.add_organization(case.org, server.add_user("zoe"), members | {owner: "worker"})

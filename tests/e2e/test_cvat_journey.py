@@ -170,6 +170,41 @@ def test_journey_through_a_review_task(world: CvatWorld, tmp_path: Path) -> None
         assert world.held() == after
 
 
+@pytest.mark.parametrize("world", CASES, ids=str, indirect=True)
+def test_journey_with_an_overlay(world: CvatWorld, tmp_path: Path) -> None:
+    """As issues, and drawn over the work: what the ground truth job holds is nobody's work and changes nothing else."""
+    world.annotate()
+    (task,) = world.tasks
+    server = world.server
+    with open_desk(world, tmp_path) as desk:
+        desk.plan = ReviewPlan(ReviewMode.OVERLAY)
+        desk.score()
+        before = world.held()
+        desk.push()
+        likely = desk.likely()
+        (truth,) = server.jobs_of(task, "ground_truth")
+        assert set(truth.frames) == {int(f.finding.item_id.partition("/")[2]) for f in likely}
+        assert (truth.stage, truth.state) == ("acceptance", "completed")
+        assert {key: world.held()[key] for key in before} == before
+        assert world.marks() == Counter(f.finding.id for f in likely)
+        names = {number: name for name, number in world.labels.items()}
+        drawn = {(s["frame"], names[s["label_id"]], tuple(map(round, s["points"]))) for s in truth.annotations.shapes}
+        truly = {(f, label, tuple(map(round, box.xyxy))) for f in truth.frames for label, box in TRUTH}
+        assert drawn == truly, "every finding accepted"
+        desk.score()
+        again, calls = desk.calls(desk.push)
+        assert (again.pushed, writes(calls)) == (0, [])
+
+        for finding in likely:
+            world.say(world.issue_of(finding), "accept")
+        result = desk.sync()
+        assert (result.verified, result.conflicts, result.failures) == (len(likely), (), ())
+        after = world.held()
+        result, calls = desk.calls(desk.sync)
+        assert (result.changed, result.failures, writes(calls)) == (False, (), [])
+        assert world.held() == after
+
+
 @pytest.mark.parametrize("version", ["2.15", "2.80"])
 def test_reviewers_get_jobs_and_annotators_get_them_back(version: str, tmp_path: Path) -> None:
     with FakeCvat(version) as server:
