@@ -12,6 +12,7 @@ import pytest
 from cvat_harness import picture
 from fakes.cvat_server import FakeCvat
 from fakes.cvat_server.state import Job
+from fakes.tool_memory import Remembered
 from harness import finding
 
 from bridge.core.annotations import Annotation, Box, Polygon
@@ -79,7 +80,7 @@ class Studio:
 
     @property
     def tool(self) -> Cvat:
-        return Cvat(self.client(), parse_target(f"cvat:task/{self.task}"))
+        return Cvat(self.client(), parse_target(f"cvat:task/{self.task}"), Remembered())
 
     def overlay(self, **more: Any) -> Overlay:
         tool = self.tool
