@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,7 +35,9 @@ from bridge.settings import Settings
 from bridge.store import Run, Store, StoredFinding
 from bridge.tools import AnnotationTool, Review
 from bridge.tools.cvat import Cvat
+from bridge.tools.cvat_handover import SentBack
 from bridge.tools.cvat_issue_list import Issue, read_issues, to_csv
+from bridge.tools.cvat_review_plan import ReviewMode, ReviewPlan
 from bridge.tools.label_studio import LabelStudio
 from bridge.tools.label_studio_connect import connect as connect_backend
 from bridge.tools.label_studio_connect import disconnect as disconnect_backend
@@ -294,12 +297,25 @@ def push(
     requeue: Annotated[
         bool, typer.Option("--requeue", help="Queue the items again for a blind second annotator, in the same project.")
     ] = False,
+    mode: Annotated[
+        ReviewMode, typer.Option("--mode", help="CVAT: as issues, as a review task, or as issues with an overlay.")
+    ] = ReviewMode.ISSUES,
+    reviewer: Annotated[str, typer.Option("--reviewer", help="CVAT: the user who gets the jobs or the task.")] = "",
+    hand_over: Annotated[
+        bool,
+        typer.Option(
+            "--hand-over/--no-hand-over", help="CVAT: whether the jobs with issues go to the stage of validation."
+        ),
+    ] = True,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Send a run's findings back into the tool as review work. Pushing again sends only what is new."""
     output, settings = Output(as_json), _settings(config)
-    tool = wiring.open_target(target, settings)
+    plan = ReviewPlan(mode, reviewer, hand_over)
+    tool = wiring.open_target(target, settings, plan=plan)
+    if plan != ReviewPlan() and not isinstance(tool, Cvat):
+        raise UsageError(f"{target} is not in CVAT", expected="no --mode, --reviewer or --no-hand-over there")
     options = PushOptions(
         min_score=settings.min_score if min_score is None else min_score,
         limit=limit,
@@ -313,12 +329,14 @@ def push(
         with output.progress() as progress:
             result = run_push(tool, chosen, journal, options=options, chunk=settings.push_chunk, progress=progress)
         # Also when nothing went now: an earlier push may have been cut off before it came to this.
-        flagged = _flag(tool, journal.store, target) if journal.store.review_of(target) else None
+        flagged = _flag(tool, journal.store, target) if journal.store.reviews_of(target) else None
     if result.review is None:
         output.say(f"Nothing to push: no undecided finding of run {chosen.id} scores {options.min_score:g} or more.")
     else:
         output.say(f"{result.pushed} findings pushed for review: {result.review.url}")
         output.say(f"When reviewers have answered: labelbridge sync {target}")
+    for note in tool.notes if isinstance(tool, Cvat) else ():
+        output.warn(note)
     if flagged:
         output.say(f"Flagged items in the project itself: {flagged}")
     output.value({**asdict(result), "flagged": flagged})
@@ -331,23 +349,24 @@ def sync(target: Target, config: Config = None, as_json: AsJson = False) -> None
     output, settings = Output(as_json), _settings(config)
     tool = wiring.open_target(target, settings)
     with wiring.open_journal(settings) as journal:
-        place = journal.store.review_of(target)
-        if place is None:
+        places = journal.store.reviews_of(target)
+        if not places:
             raise NotFound(
                 f"nothing of {target} was pushed for review from this data folder ({settings.home})",
                 todo=f"Run `labelbridge push {target}` first",
             )
         with output.progress() as progress:
-            result = run_sync(
-                tool, Review(place.ref, place.url, created=False), journal, chunk=settings.push_chunk, progress=progress
-            )
+            reviews = [Review(p.ref, p.url, created=False, mode=p.mode) for p in places]
+            result = run_sync(tool, reviews, journal, chunk=settings.push_chunk, progress=progress)
+        sent_back = tool.send_back_rejected() if isinstance(tool, Cvat) else []
         precision = journal.store.precision(target)
-    if not result.changed and not result.failures:
+    if not result.changed and not result.failures and not sent_back:
         output.say("Nothing new: no verdict has come in since the last sync.")
     else:
         verdicts = ", ".join(f"{n} {d}" for d, n in sorted(result.verdicts.items())) or "none"
         fixes = ", ".join(f"{n} {o}" for o, n in sorted(result.fixes.items())) or "none"
         output.say(f"Verdicts: {verdicts}. Fixes: {fixes}. Verified {result.verified}, reopened {result.reopened}.")
+    _show_sent_back(sent_back, output)
     for conflict in result.conflicts:
         output.warn(f"Conflict, left as it is: {conflict}")
     if precision:
@@ -356,8 +375,49 @@ def sync(target: Target, config: Config = None, as_json: AsJson = False) -> None
             ("scorer", "error", "label", "accepted", "rejected"),
             [(p.scorer, p.error, p.label, p.accepted, p.rejected) for p in precision],
         )
-    output.value({**asdict(result), "precision": [asdict(p) for p in precision]})
+    output.value(
+        {**asdict(result), "precision": [asdict(p) for p in precision], "sent_back": [asdict(j) for j in sent_back]}
+    )
     raise_if_any(result.failures, sum(result.verdicts.values()), "synced")
+
+
+@app.command("send-back")
+def send_back(target: Target, config: Config = None, as_json: AsJson = False) -> None:
+    """Return CVAT's jobs in review to those who annotated them. `sync` does it for jobs that a reviewer rejected."""
+    output = Output(as_json)
+    tool = wiring.open_target(target, _settings(config))
+    if not isinstance(tool, Cvat):
+        raise UsageError(f"{target} has no jobs", expected="a target in CVAT, like cvat:job/45")
+    sent_back = tool.send_back()
+    if not sent_back:
+        output.say(f"Nothing to send back: no job of {target} is past annotation.")
+    _show_sent_back(sent_back, output)
+    output.value([asdict(job) for job in sent_back])
+
+
+def _show_sent_back(jobs: Sequence[SentBack], output: Output) -> None:
+    for job in jobs:
+        whom = f"to {job.annotator}" if job.annotator else "to be assigned: nobody is known to have annotated it"
+        output.say(f"Job {job.job} was sent back {whom}: {job.url}")
+
+
+@app.command()
+def suggestions(target: Target, config: Config = None, as_json: AsJson = False) -> None:
+    """Show what annotators in CVAT made of the suggestions that `prelabel` wrote: kept, changed, removed."""
+    output = Output(as_json)
+    tool = wiring.open_target(target, _settings(config))
+    if not isinstance(tool, Cvat):
+        raise UsageError(f"{target} is not in CVAT", expected="a target in CVAT, like cvat:project/3")
+    found = tool.acceptance()
+    if found:
+        output.table(
+            f"Suggestions in submitted jobs of {target}",
+            ("model", "label", "suggested", "kept", "changed", "removed"),
+            [(a.model, a.label, a.suggested, a.kept, a.changed, a.removed) for a in found],
+        )
+    else:
+        output.say(f"No submitted job of {target} holds suggestions that were written from this data folder.")
+    output.value([{**asdict(a), "suggested": a.suggested} for a in found])
 
 
 @app.command()

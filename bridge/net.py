@@ -18,7 +18,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -188,10 +188,13 @@ class HttpClient:
         repeatable: bool | None = None,
         max_bytes: int | None = None,
         read_s: float | None = None,
+        form: Mapping[str, str] | None = None,
+        files: Mapping[str, File] | None = None,
     ) -> Reply:
         """Send a request and read the whole answer.
 
-        ``path`` is below ``base``, or a full URL. ``accept`` names error statuses to hand back instead of raising.
+        ``path`` is below ``base``, or a full URL. ``form`` and ``files`` are fields of a form by name. ``accept``
+        names error statuses to hand back instead of raising.
         ``repeatable`` overrides whether the request may be sent again after it may have arrived (by default GET, HEAD,
         OPTIONS, PUT and DELETE). A request that certainly did not arrive is always repeated.
 
@@ -209,6 +212,8 @@ class HttpClient:
             repeatable=method.upper() in _SAFE if repeatable is None else repeatable,
             max_bytes=max_bytes or self._limits.max_bytes,
             read_s=read_s or self._limits.read_s,
+            form=form,
+            files=files,
         )
         url = self.url(path)
         for _ in range(self._limits.max_redirects + 1):
@@ -270,6 +275,8 @@ class HttpClient:
                 url,
                 params=call.params,
                 json=call.json,
+                data=call.form,
+                files=call.files,
                 headers={**call.headers, **own},
                 timeout=(self._limits.connect_s, call.read_s),
                 allow_redirects=False,
@@ -363,6 +370,10 @@ class HttpClient:
         return text
 
 
+#: A file to upload: its name and its content.
+File = tuple[str, bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class _Call:
     method: str
@@ -372,9 +383,11 @@ class _Call:
     repeatable: bool
     max_bytes: int
     read_s: float
+    form: Mapping[str, str] | None = None
+    files: Mapping[str, File] | None = None
 
     def without_params(self) -> _Call:
-        return _Call(self.method, {}, self.json, self.headers, self.repeatable, self.max_bytes, self.read_s)
+        return replace(self, params={})
 
 
 class _Failure(Exception):

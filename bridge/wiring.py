@@ -27,9 +27,11 @@ from bridge.flows.training_record import MANIFEST, latest
 from bridge.formats.coco import CocoDataset, load_results
 from bridge.settings import Settings
 from bridge.store import Store
+from bridge.store.stored_memory import StoredMemory
 from bridge.tools import AnnotationTool
 from bridge.tools.cvat import Cvat
 from bridge.tools.cvat_client import CvatClient, Login
+from bridge.tools.cvat_review_plan import ReviewPlan
 from bridge.tools.cvat_target import parse_target
 from bridge.tools.files import open_files
 from bridge.tools.label_studio import LabelStudio
@@ -125,8 +127,13 @@ def cvat_client(settings: Settings) -> CvatClient:
     return CvatClient(settings.cvat_url, login, organization=organization, timeout=timeout)
 
 
-def open_target(target: str, settings: Settings, images: Path | None = None) -> AnnotationTool:
+def open_target(
+    target: str, settings: Settings, images: Path | None = None, plan: ReviewPlan | None = None
+) -> AnnotationTool:
     """The tool behind ``ls:project/7``, ``cvat:task/12``, ``coco:PATH``, ``voc:DIR`` or ``yolo:DIR``.
+
+    Args:
+        plan: how findings go to review, for a target in CVAT.
 
     Raises:
         UsageError: the words name no target.
@@ -140,7 +147,9 @@ def open_target(target: str, settings: Settings, images: Path | None = None) -> 
             return LabelStudio(label_studio_client(settings), int(number), max_image_bytes=settings.max_image_bytes)
     if kind == "cvat":
         what = parse_target(target)  # first, as wrong words are wrong whatever is set
-        return Cvat(cvat_client(settings), what, max_image_bytes=settings.max_image_bytes)
+        client = cvat_client(settings)
+        memory = StoredMemory(settings.store_url, client.url, utc_now)
+        return Cvat(client, what, memory, plan or ReviewPlan(), max_image_bytes=settings.max_image_bytes)
     raise UsageError(
         f"{target!r} is no target",
         expected="ls:project/7, cvat:task/12, coco:annotations.json, voc:FOLDER or yolo:FOLDER",

@@ -83,20 +83,21 @@ class Event(StrEnum):
     WITHDRAW = "withdraw"
 
 
-_UNDECIDED = (State.OPEN, State.PUSHED, State.REOPENED)
+#: The states in which a reviewer's answer is awaited.
+UNDECIDED = (State.OPEN, State.PUSHED, State.REOPENED)
 
 #: (state, event) -> state. A pair that is not here changes nothing and is refused by :func:`transition`.
 TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (State.OPEN, Event.PUSH): State.PUSHED,
     (State.REOPENED, Event.PUSH): State.PUSHED,
-    **{(s, Event.ACCEPT): State.ACCEPTED for s in (*_UNDECIDED, State.REJECTED, State.CONFLICT)},
-    **{(s, Event.REJECT): State.REJECTED for s in (*_UNDECIDED, State.ACCEPTED, State.CONFLICT)},
+    **{(s, Event.ACCEPT): State.ACCEPTED for s in (*UNDECIDED, State.REJECTED, State.CONFLICT)},
+    **{(s, Event.REJECT): State.REJECTED for s in (*UNDECIDED, State.ACCEPTED, State.CONFLICT)},
     (State.ACCEPTED, Event.APPLY): State.APPLIED,
     (State.ACCEPTED, Event.CONFLICT): State.CONFLICT,
     (State.APPLIED, Event.VERIFY): State.VERIFIED,
     (State.APPLIED, Event.REOPEN): State.REOPENED,
     (State.VERIFIED, Event.REOPEN): State.REOPENED,
-    **{(s, Event.WITHDRAW): State.WITHDRAWN for s in _UNDECIDED},
+    **{(s, Event.WITHDRAW): State.WITHDRAWN for s in UNDECIDED},
     (State.WITHDRAWN, Event.REOPEN): State.REOPENED,
 }
 

@@ -91,7 +91,7 @@ def _choose(journal: Journal, run: Run, options: PushOptions) -> list[StoredFind
 
 def _open(tool: AnnotationTool, run: Run, journal: Journal) -> Review:
     review = tool.open_review(run.labels, f"Review: {run.title}")
-    journal.store.put_review(run.target, review.ref, review.url)
+    journal.store.put_review(run.target, review.ref, review.url, review.mode)
     return review
 
 

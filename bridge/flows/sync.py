@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-from bridge.core.findings import Event, State, Verdict
+from bridge.core.findings import UNDECIDED, Event, State, Verdict
 from bridge.core.moments import parse_moment
 from bridge.errors import DataError, NotFound
 from bridge.flows.durable import Step
@@ -44,8 +44,11 @@ class _Written:
     conflicts: tuple[str, ...]
 
 
-def sync(tool: AnnotationTool, review: Review, journal: Journal, *, chunk: int, progress: Progress) -> SyncResult:
-    """Bring verdicts home and write accepted fixes. Running again changes nothing until a reviewer answers again.
+def sync(
+    tool: AnnotationTool, reviews: Sequence[Review], journal: Journal, *, chunk: int, progress: Progress
+) -> SyncResult:
+    """Bring verdicts home from all places where the target is reviewed, and write accepted fixes. Running again changes
+    nothing until a reviewer answers again.
 
     A fix is written only where the object is unchanged since it was scored; otherwise the finding becomes a
     ``conflict`` and keeps its verdict.
@@ -56,7 +59,7 @@ def sync(tool: AnnotationTool, review: Review, journal: Journal, *, chunk: int, 
     target = tool.target
 
     def journey(step: Step) -> SyncResult:
-        read: tuple[dict[str, int], tuple[Failure, ...]] = step("verdicts", partial(_read, tool, review, journal))
+        read: tuple[dict[str, int], tuple[Failure, ...]] = step("verdicts", partial(_read, tool, reviews, journal))
         accepted: list[str] = step("choose", lambda: _in_state(journal, target, State.ACCEPTED))
         written: list[_Written] = []
         for start in range(0, len(accepted), chunk):
@@ -78,7 +81,7 @@ def sync(tool: AnnotationTool, review: Review, journal: Journal, *, chunk: int, 
             failures=read[1],
         )
 
-    return journal.durable.run(f"sync {target}", review.ref, journey)
+    return journal.durable.run(f"sync {target}", [r.ref for r in reviews], journey)
 
 
 def _in_state(journal: Journal, target: str, state: State) -> list[str]:
@@ -87,13 +90,16 @@ def _in_state(journal: Journal, target: str, state: State) -> list[str]:
     return [s.finding.id for s in sorted(found, key=lambda s: s.finding.submission_id)]
 
 
-def _read(tool: AnnotationTool, review: Review, journal: Journal) -> tuple[dict[str, int], tuple[Failure, ...]]:
+def _read(
+    tool: AnnotationTool, reviews: Sequence[Review], journal: Journal
+) -> tuple[dict[str, int], tuple[Failure, ...]]:
     counts: Counter[str] = Counter()
     failures: list[Failure] = []
     last = journal.store.last_verdict_time(tool.target)
     since = (parse_moment(last) - _OVERLAP).isoformat() if last else None
     # The next sync begins at the latest answer known, so an older one must never be left behind a newer one.
-    for verdict in sorted(tool.read_verdicts(review, since), key=lambda v: parse_moment(v.decided_at)):
+    read = [verdict for review in reviews for verdict in tool.read_verdicts(review, since)]
+    for verdict in sorted(read, key=lambda v: parse_moment(v.decided_at)):
         try:
             if _take(verdict, journal):
                 counts[verdict.decision] += 1
@@ -109,7 +115,7 @@ def _take(verdict: Verdict, journal: Journal) -> bool:
     """
     store, at = journal.store, journal.now()
     stored = store.finding(verdict.finding_id)
-    if any(_same_answer(verdict, known) for known in store.verdicts(verdict.finding_id)):
+    if _is_known(verdict, stored.state, store.verdicts(verdict.finding_id)):
         return False
     event = Event.REJECT if verdict.decision == "reject" else Event.ACCEPT
     settled = State.REJECTED if event is Event.REJECT else State.ACCEPTED
@@ -125,9 +131,18 @@ def _take(verdict: Verdict, journal: Journal) -> bool:
     return True
 
 
-def _same_answer(a: Verdict, b: Verdict) -> bool:
-    """Not by the decision: where a tool reads it from what an object became, it would follow later edits."""
-    return (a.source, a.decided_at) == (b.source, b.decided_at)
+def _is_known(verdict: Verdict, state: State, known: Sequence[Verdict]) -> bool:
+    """Whether an answer was read before, from the same source.
+
+    Of one time it is the same, whatever it says: where a tool reads an answer from what an object became, it would
+    follow later edits. Of a later time it is the same too if it repeats that source's last, unless an answer is awaited
+    again: some tools only tell when anything was last answered there.
+    """
+    said = [v for v in known if v.source == verdict.source]
+    if any(v.decided_at == verdict.decided_at for v in said):
+        return True
+    is_repeated = bool(said) and (said[-1].decision, said[-1].fix) == (verdict.decision, verdict.fix)
+    return is_repeated and state not in UNDECIDED
 
 
 def _fix(tool: AnnotationTool, ids: Sequence[str], journal: Journal) -> _Written:

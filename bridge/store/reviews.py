@@ -14,12 +14,13 @@ from bridge.store.tables import pushes, reviews
 
 
 def put(db: Connection, place: ReviewPlace) -> None:
-    upsert(db, reviews, [{"target": place.target, "ref": place.ref, "url": place.url}], ["target"], ["ref", "url"])
+    row = {"target": place.target, "mode": place.mode, "ref": place.ref, "url": place.url}
+    upsert(db, reviews, [row], ["target", "mode"], ["ref", "url"])
 
 
-def get(db: Connection, target: str) -> ReviewPlace | None:
-    row = db.execute(select(reviews).where(reviews.c.target == target)).one_or_none()
-    return None if row is None else ReviewPlace(row.target, row.ref, row.url)
+def of_target(db: Connection, target: str) -> list[ReviewPlace]:
+    query = select(reviews).where(reviews.c.target == target).order_by(reviews.c.mode)
+    return [ReviewPlace(row.target, row.ref, row.url, row.mode) for row in db.execute(query)]
 
 
 def record_push(db: Connection, finding_id: str, review_ref: str, ref: str, url: str, at: str, by: str) -> bool:

@@ -91,11 +91,12 @@ class FixRecord:
 
 @dataclass(frozen=True, slots=True)
 class ReviewPlace:
-    """The place in the tool where a target's findings are reviewed."""
+    """A place in the tool where a target's findings are reviewed; ``mode`` names the way of reviewing."""
 
     target: str
     ref: str
     url: str
+    mode: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Engine
 
 from bridge.core.annotations import LabelSet, Record
 from bridge.core.findings import Event, Finding, State, Verdict
-from bridge.store import audit, engine, findings, reviews, runs, snapshots, verdicts
+from bridge.core.tool_memory import Suggestion
+from bridge.store import audit, engine, findings, memory, reviews, runs, snapshots, verdicts
 from bridge.store.rows import (
     AuditEvent,
     FixRecord,
@@ -242,15 +243,15 @@ class Store:
 
     # --- reviews and pushes -----------------------------------------------------------------------------------------
 
-    def put_review(self, target: str, ref: str, url: str) -> None:
-        """Note where the findings of ``target`` are reviewed; the place known before is replaced."""
+    def put_review(self, target: str, ref: str, url: str, mode: str = "") -> None:
+        """Note where the findings of ``target`` are reviewed; the place known before for this mode is replaced."""
         with self._write() as db:
-            reviews.put(db, ReviewPlace(target, ref, url))
+            reviews.put(db, ReviewPlace(target, ref, url, mode))
 
-    def review_of(self, target: str) -> ReviewPlace | None:
-        """Where the findings of ``target`` are reviewed; None when no review was opened."""
+    def reviews_of(self, target: str) -> list[ReviewPlace]:
+        """Where the findings of ``target`` are reviewed, one place for each mode; empty when no review was opened."""
         with self._read() as db:
-            return reviews.get(db, target)
+            return reviews.of_target(db, target)
 
     def record_push(self, finding_id: str, review_ref: str, ref: str, url: str, at: str, *, by: str = SELF) -> bool:
         """Note that a finding stands in a review as the tool's object ``ref``. Its state is left alone.
@@ -316,6 +317,28 @@ class Store:
         """What became of the fixes of a finding, oldest first."""
         with self._read() as db:
             return verdicts.fixes_of(db, finding_id)
+
+    # --- what a tool forgets ----------------------------------------------------------------------------------------
+
+    def put_handover(self, place: str, annotator: str, at: str, *, by: str = SELF) -> None:
+        """Note who annotated a job before it went to a reviewer. ``place`` is the job's address."""
+        with self._write() as db:
+            memory.put_handover(db, place, annotator, at, by)
+
+    def handovers(self, prefix: str) -> dict[str, str]:
+        """The annotators by the address of their job, of all addresses that begin with ``prefix``."""
+        with self._read() as db:
+            return memory.handovers(db, prefix)
+
+    def put_suggestions(self, place: str, frames: Collection[int], suggested: Sequence[Suggestion], at: str) -> None:
+        """Note all that was suggested on some frames of a job, in place of what was noted for them before."""
+        with self._write() as db:
+            memory.put_suggestions(db, place, frames, suggested, at)
+
+    def suggestions(self, place: str) -> list[Suggestion]:
+        """What was suggested in a job, by frame."""
+        with self._read() as db:
+            return memory.suggestions(db, place)
 
     # --- audit log --------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 #: The migration that this version of labelbridge works with.
-SCHEMA = "0001"
+SCHEMA = "0002"
 
 metadata = MetaData(
     naming_convention={
@@ -106,10 +106,12 @@ pushes = Table(
     Index(None, "review_ref"),
 )
 
+#: One place for each way of reviewing (``mode``) that was used.
 reviews = Table(
     "reviews",
     metadata,
     Column("target", String, primary_key=True),
+    Column("mode", String, primary_key=True),
     Column("ref", String, nullable=False),
     Column("url", String, nullable=False),
 )
@@ -143,6 +145,30 @@ fixes = Table(
     Column("message", Text, nullable=False),
     Column("before", Text, nullable=False),
     Column("after", Text, nullable=False),
+    Column("recorded_at", String, nullable=False),
+)
+
+#: Who annotated a job before it went to a reviewer; ``place`` is the job's address.
+handovers = Table(
+    "handovers",
+    metadata,
+    Column("place", String, primary_key=True),
+    Column("annotator", String, nullable=False),
+    Column("recorded_at", String, nullable=False),
+)
+
+#: What a model suggested in a tool that keeps no predictions; ``place`` is the job's address, ``revision`` tells the
+#: object as it was suggested.
+suggestions = Table(
+    "suggestions",
+    metadata,
+    Column("place", String, primary_key=True),
+    Column("frame", Integer, primary_key=True, autoincrement=False),
+    Column("revision", String(16), primary_key=True),
+    Column("model", String, primary_key=True),
+    Column("label", String, nullable=False),
+    Column("shape", Text, nullable=False),
+    Column("confidence", Float, nullable=False),
     Column("recorded_at", String, nullable=False),
 )
 

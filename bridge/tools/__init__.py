@@ -73,11 +73,15 @@ class PushedCase:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """A place in the tool where findings are reviewed. ``ref`` finds it again (Label Studio: the project id)."""
+    """A place in the tool where findings are reviewed. ``ref`` finds it again (Label Studio: the project id).
+
+    ``mode`` is the tool's name for this way of reviewing, where it has several: a target has one place for each.
+    """
 
     ref: str
     url: str
     created: bool
+    mode: str = ""
 
 
 class Outcome(StrEnum):

@@ -14,29 +14,37 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from bridge.core.annotations import Annotation, Item, LabelSet, Problem, Record, Submission
 from bridge.core.findings import Verdict
+from bridge.core.tool_memory import Suggestion, ToolMemory
 from bridge.dialects.cvat_labels import CvatLabels, parse_labels
 from bridge.dialects.cvat_shapes import FrameObjects, Size, read_frame, split_frames
 from bridge.dialects.cvat_tracks import TrackedObject, read_tracks
-from bridge.errors import ConfigError, DataError, ImageError, NotFound, ToolError, ToolUnreachable
+from bridge.errors import ConfigError, DataError, ImageError, NotFound, ToolError, ToolUnreachable, UsageError
 from bridge.tools import FixOrder, FixResult, Outcome, Page, Prelabel, PushedCase, Review, ReviewCase, TargetInfo
+from bridge.tools.cvat_acceptance import Acceptance, acceptance
 from bridge.tools.cvat_client import CvatClient, Row
 from bridge.tools.cvat_fixes import JobFixes
+from bridge.tools.cvat_handover import Handover, SentBack
 from bridge.tools.cvat_issues import IssueDesk
 from bridge.tools.cvat_layout import (
     Frame,
     Job,
+    Layout,
     frames_of,
     is_people_job,
     parse_frame_reference,
     parse_item_id,
     read_job,
 )
-from bridge.tools.cvat_suggestions import Suggestions, occupied, takes_suggestions
+from bridge.tools.cvat_new_task import NewTask
+from bridge.tools.cvat_overlay import Overlay
+from bridge.tools.cvat_review_plan import ReviewMode, ReviewPlan
+from bridge.tools.cvat_review_task import ReviewTasks
+from bridge.tools.cvat_suggestions import Remembered, Suggestions, by_frame, standing, takes, takes_suggestions
 from bridge.tools.cvat_target import CvatTarget
 from bridge.tools.fix_rules import InTheWay
 
@@ -48,19 +56,39 @@ _JOBS = 8
 class Cvat:
     """One target of one CVAT, as an :class:`~bridge.tools.AnnotationTool`.
 
+    ``notes`` are sentences for the person who pushes.
+
     Args:
         client: calls to the server.
         what: the project, task or job.
+        memory: what CVAT forgets.
+        plan: how findings go to review; None: the plain way.
         max_image_bytes: larger image files are refused.
     """
 
-    def __init__(self, client: CvatClient, what: CvatTarget, *, max_image_bytes: int = 64 * 2**20) -> None:
+    def __init__(
+        self,
+        client: CvatClient,
+        what: CvatTarget,
+        memory: ToolMemory,
+        plan: ReviewPlan | None = None,
+        *,
+        max_image_bytes: int = 64 * 2**20,
+    ) -> None:
         self.client = client
         self.what = what
+        self._memory = memory
+        self._plan = plan or ReviewPlan()
+        self._handover = Handover(client, memory, self._plan.reviewer)
+        self._annotators: Mapping[str, str] | None = None
+        self.notes: tuple[str, ...] = ()
+        new_task = NewTask(client, lambda frame: self.read_image(frame.item))
+        self._overlay = Overlay(client, self._label_list)
+        self._review_tasks = ReviewTasks(client, self._label_list, new_task, self._handover.reviewer_id)
         self._max_image_bytes = max_image_bytes
         self._labels: CvatLabels | None = None
         self._tasks: list[int] | None = None
-        self._layouts: OrderedDict[int, list[Frame]] = OrderedDict()
+        self._layouts: OrderedDict[int, Layout] = OrderedDict()
         self._contents: OrderedDict[int, _JobContent] = OrderedDict()
         self._next: str | None = None
 
@@ -149,30 +177,63 @@ class Cvat:
     def write_predictions(self, model: str, batch: Sequence[Prelabel]) -> int:
         """See :meth:`bridge.tools.AnnotationTool.write_predictions`, and :mod:`bridge.tools.cvat_suggestions`.
 
-        CVAT does not keep which model an object comes from, so a frame that holds any object is left alone.
+        Suggestions of another model are replaced where they are just as they were written.
         """
-        del model
         self._contents.clear()
         self._labels = None
         frames = [self._frame(prelabel.item.id) for prelabel in batch]
-        return Suggestions(self.client, self._label_list()).write(batch, frames)
+        return Suggestions(self.client, self._label_list(), self._memory, model).write(batch, frames)
 
     def open_review(self, labels: LabelSet, title: str) -> Review:
-        """The issues of the target's own jobs: nothing has to be made."""
-        del labels, title
-        return Review(self.target, self.url, created=False)
+        """The issues of the target's own jobs, for which nothing has to be made; or a project for review tasks."""
+        del labels
+        self._handover.reviewer_id()  # a name that is wrong is told before anything is written
+        if self._plan.mode is ReviewMode.TASK:
+            return self._review_tasks.open(title, self.url)
+        return Review(self.target, self.url, created=False, mode=ReviewMode.ISSUES)
 
     def push_cases(self, review: Review, cases: Sequence[ReviewCase]) -> list[PushedCase]:
-        del review
         self._forget()
-        jobs = {c.item.id: self._frame(c.item.id) for c in cases}
-        return IssueDesk(self.client, self._label_list).push(cases, jobs)
+        frames = {c.item.id: self._frame(c.item.id) for c in cases}
+        if self._plan.mode is ReviewMode.TASK:
+            return self._review_tasks.push(review, cases, frames)
+        if self._plan.mode is ReviewMode.OVERLAY:
+            self.notes += self._overlay.draw(cases)  # first, as it is what may be refused
+        handover = self._handover if self._plan.hand_over else None
+        return IssueDesk(self.client, self._label_list).push(cases, frames, handover)
 
     def read_verdicts(self, review: Review, since: str | None) -> Iterator[Verdict]:
-        del review
-        return IssueDesk(self.client, self._label_list).verdicts(
-            [job.id for _, jobs in self.jobs() for job in jobs], since
-        )
+        """See :meth:`bridge.tools.AnnotationTool.read_verdicts`.
+
+        The filters of the target do not count: a job in review has another state and assignee than when it was scored.
+        """
+        if review.mode == ReviewMode.TASK:
+            return self._review_tasks.verdicts(review, since)
+        self._forget()
+        jobs = [job.id for task in self._task_ids() for job in self._layout(task).jobs]
+        return IssueDesk(self.client, self._label_list).verdicts(jobs, since)
+
+    def send_back_rejected(self) -> list[SentBack]:
+        """Return the jobs whose reviewer rejected them to their annotators, where those are remembered."""
+        self._forget()
+        known = self._memory.annotators()
+        jobs = [job for task in self._task_ids() for job in self._layout(task).jobs]
+        rejected = [j for j in jobs if j.stage == "validation" and j.state == "rejected"]
+        return self._handover.send_back(job for job in rejected if self._handover.place(job) in known)
+
+    def send_back(self) -> list[SentBack]:
+        """Return the target's jobs that are in review, or accepted, to their annotators.
+
+        Raises:
+            UsageError: the target is neither a job nor filtered.
+        """
+        if self.what.kind != "job" and not self.what.filters:
+            raise UsageError(
+                f"{self.target} would send back every job that is past annotation",
+                expected="a job, as in cvat:job/45, or a filter, as in cvat:project/3?state=rejected",
+            )
+        self._forget()
+        return self._handover.send_back(job for _, jobs in self.jobs() for job in jobs)
 
     def apply_fixes(self, orders: Sequence[FixOrder]) -> list[FixResult]:
         """See :meth:`bridge.tools.AnnotationTool.apply_fixes`.
@@ -197,16 +258,30 @@ class Cvat:
     def jobs(self) -> Iterator[tuple[int, list[Job]]]:
         """The jobs that the target takes, task by task."""
         for task in self._task_ids():
-            yield task, self._jobs(task)[0]
+            jobs, taken, _ = self._jobs(task)
+            yield task, [job for job in jobs if job.id in taken]
+
+    def acceptance(self) -> list[Acceptance]:
+        """What people made of the suggestions, in the jobs that are submitted."""
+        self._forget()
+        return acceptance(self._suggested_and_submitted())
 
     def frame_name(self, task: int, number: int) -> str:
         """A frame's name; empty where there is no such frame, which CVAT lets an issue be on."""
-        return next((f.name for f in self._layout(task) if f.number == number), "")
+        return next((f.name for f in self._layout(task).frames if f.number == number), "")
+
+    def _suggested_and_submitted(self) -> Iterator[tuple[Sequence[Suggestion], Sequence[Annotation]]]:
+        for task, jobs in self.jobs():
+            for job in jobs:
+                suggested = by_frame(self._memory.suggestions(self._handover.place(job))) if job.is_submitted else {}
+                for frame in self._layout(task).frames if suggested else ():
+                    if frame.number in suggested and job in frame.jobs:
+                        yield suggested[frame.number], self._content(job).on(frame)[0]
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def _forget(self) -> None:
-        self._labels = self._tasks = self._next = None
+        self._labels = self._tasks = self._next = self._annotators = None
         self._layouts.clear()
         self._contents.clear()
 
@@ -216,7 +291,8 @@ class Cvat:
             return int(task.get("size") or 0) if self.what.takes_task(task) else 0
         if not self.what.takes_task(task):
             return 0
-        return len({n for job in self._jobs(int(task["id"]))[0] for n in range(job.start, job.stop + 1)})
+        jobs, taken, _ = self._jobs(int(task["id"]))
+        return len({n for job in jobs if job.id in taken for n in range(job.start, job.stop + 1)})
 
     def _task_rows(self) -> list[Row]:
         rows = sorted(self.client.tasks_of(self.what.id), key=lambda t: int(t["id"]))
@@ -237,8 +313,8 @@ class Cvat:
                 self._tasks = [read_job(self.client.job(self.what.id)).task]
         return self._tasks
 
-    def _jobs(self, task: int) -> tuple[list[Job], bool]:
-        """The jobs that the target takes, by id, and whether there may be honeypots among their frames."""
+    def _jobs(self, task: int) -> tuple[list[Job], set[int], bool]:
+        """People's jobs by id, which of them the filters take, and whether there may be honeypots among the frames."""
         if self.what.kind == "job":
             rows = [self.client.job(self.what.id)]
         else:
@@ -250,7 +326,7 @@ class Cvat:
         taken = {job.id for job, row in zip(jobs, rows, strict=True) if self.what.takes_job(row)}
         # Honeypots are frames of a ground truth job, which the listing of one job does not show.
         checked = self.what.kind == "job" or not all(map(is_people_job, jobs))
-        return sorted((j for j in jobs if j.id in taken and is_people_job(j)), key=lambda j: j.id), checked
+        return sorted((j for j in jobs if is_people_job(j)), key=lambda j: j.id), taken, checked
 
     def _elsewhere(self, found: str) -> ConfigError:
         mine = repr(self.client.organization) if self.client.organization else "none"
@@ -260,36 +336,35 @@ class Cvat:
             todo="Set LABELBRIDGE_CVAT_ORGANIZATION to its short name, or unset it for a private project",
         )
 
-    def _layout(self, task: int) -> list[Frame]:
+    def _layout(self, task: int) -> Layout:
         if task not in self._layouts:
-            jobs, checked = self._jobs(task)
+            jobs, taken, checked = self._jobs(task)
             hidden = {n for job in jobs for n in self.client.honeypots(job.id)} if checked else set()
             if self.what.kind == "job":
                 frames = frames_of(self.client.job_meta(self.what.id), jobs[0].start if jobs else 0, jobs, hidden)
             else:
                 frames = frames_of(self.client.task_meta(task), 0, jobs, hidden) if jobs else []
-            self._layouts[task] = frames
+            self._layouts[task] = Layout(tuple(jobs), tuple(frames), frozenset(taken))
             while len(self._layouts) > _LAYOUTS:
                 self._layouts.popitem(last=False)
         return self._layouts[task]
 
     def _frames(self, position: tuple[int, int] | None) -> Iterator[Frame]:
-        """All frames behind a position, task by task."""
+        """All frames behind a position that the filters take, task by task."""
         for task in self._task_ids():
             if position is None or task >= position[0]:
-                for frame in self._layout(task):
+                for frame in self._layout(task).chosen():
                     if position is None or (task, frame.number) > position:
                         yield frame
 
     def _frame(self, item_id: str) -> Frame:
+        """A frame with all jobs that it is in: what was scored is found again whatever became of its job."""
         place = parse_item_id(item_id)
         if place is not None and place[0] in self._task_ids():
-            for frame in self._layout(place[0]):
+            for frame in self._layout(place[0]).frames:
                 if frame.number == place[1]:
                     return frame
-        raise NotFound(
-            f"{self.target} has no frame {item_id}", todo="It may have been deleted, or its job is left out by a filter"
-        )
+        raise NotFound(f"{self.target} has no frame {item_id}", todo="It may have been deleted; score the target again")
 
     def _job_of(self, order: FixOrder) -> Job:
         """The job that a fix goes into.
@@ -331,18 +406,28 @@ class Cvat:
         for job in frame.jobs:
             if job.is_submitted or any_state:
                 annotations, wrong = self._content(job).on(frame)
-                submissions.append(Submission(f"{job.id}/{frame.number}", job.annotator, annotations))
+                submissions.append(Submission(f"{job.id}/{frame.number}", self._annotator(job), annotations))
                 problems += wrong
-        done = model is not None and not any(self._takes(job, frame.number) for job in frame.jobs)
-        predicted_by = (model,) if model is not None and done else ()
+        is_done = model is not None and not any(self._takes(job, frame.number, model) for job in frame.jobs)
+        predicted_by = (model,) if model is not None and is_done else ()
         return Record(frame.item, tuple(submissions), problems=tuple(problems), predicted_by=predicted_by)
 
-    def _takes(self, job: Job, frame: int) -> bool:
-        return takes_suggestions(job) and frame not in self._content(job).occupied
+    def _annotator(self, job: Job) -> str:
+        if self._annotators is None:
+            self._annotators = self._memory.annotators()
+        return self._handover.annotator(job, self._annotators)
+
+    def _takes(self, job: Job, frame: int, model: str) -> bool:
+        if not takes_suggestions(job):
+            return False
+        content = self._content(job)
+        if content.suggested is None:
+            content.suggested = by_frame(self._memory.suggestions(self._handover.place(job)))
+        return takes(frame, content.standing, content.suggested, model)
 
     def _content(self, job: Job) -> _JobContent:
         if job.id not in self._contents:
-            frames = {f.number: f for f in self._layout(job.task)}
+            frames = {f.number: f for f in self._layout(job.task).frames}
             self._contents[job.id] = _JobContent(job, self.client.annotations(job.id), frames, self._label_list())
             while len(self._contents) > _JOBS:
                 self._contents.popitem(last=False)
@@ -350,14 +435,20 @@ class Cvat:
 
 
 class _JobContent:
-    """What a job holds, by frame; ``occupied`` are the frames that hold anything."""
+    """What a job holds, by frame.
+
+    Attributes:
+        standing: see :func:`bridge.tools.cvat_suggestions.standing`.
+        suggested: what is remembered, by frame; None until it is asked for.
+    """
 
     def __init__(self, job: Job, answer: Row, frames: dict[int, Frame], labels: CvatLabels) -> None:
         self._job = job
         self._labels = labels
-        self.occupied = occupied(answer, job)
+        self.suggested: Remembered | None = None
         own = [n for n in range(job.start, job.stop + 1) if n in frames]
-        sizes = {n: _size_of(frames[n]) for n in own}
+        sizes = {n: frames[n].size for n in own}
+        self.standing = standing(answer, job, labels, sizes)
         self._objects, self._astray = split_frames(answer, range(job.start, job.stop + 1))
         self._first = own[0] if own else job.start
         read = read_tracks(answer.get("tracks"), own, labels, lambda n: sizes.get(n))
@@ -369,7 +460,7 @@ class _JobContent:
     def on(self, frame: Frame) -> tuple[tuple[Annotation, ...], list[Problem]]:
         """The objects on a frame, and what is wrong with them; what belongs to no frame is told with the first."""
         submission = f"{self._job.id}/{frame.number}"
-        here = read_frame(self._objects.get(frame.number, FrameObjects()), self._labels, _size_of(frame), submission)
+        here = read_frame(self._objects.get(frame.number, FrameObjects()), self._labels, frame.size, submission)
         tracked = tuple(one.annotation for one in self._tracked.get(frame.number, ()))
         is_first = frame.number == self._first
         loose: list[Any] = [p for n, p in self._track_problems if n == frame.number or (n is None and is_first)]
@@ -382,7 +473,3 @@ class _JobContent:
 def _number(annotation: Annotation) -> tuple[str, int]:
     name, _, number = annotation.id.partition(":")
     return name, int(number.partition("@")[0])
-
-
-def _size_of(frame: Frame) -> Size | None:
-    return (frame.width, frame.height) if frame.width and frame.height else None

@@ -9,15 +9,17 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import quote
 
 from bridge.errors import AuthError, ConfigError, ToolError
-from bridge.net import HttpClient, Limits, Reply
+from bridge.net import File, HttpClient, Limits, Reply
 
 NAME = "CVAT"
 Row = dict[str, Any]
+RequestState = Literal["running", "done", "failed", "unknown"]
 
 _PAGE = 500
 _LEGACY_TOKEN = re.compile(r"[0-9a-f]{40}")
@@ -40,7 +42,7 @@ class CvatClient:
         organization: the slug of the organization to work in; empty: none. CVAT answers lists with nothing, and no
             error, when the objects asked for are in another one.
         timeout: seconds to wait for an answer.
-        sleep: replaced in tests.
+        sleep: what waits, here and for long operations; replaced in tests.
 
     Raises:
         ConfigError: the address is none, or neither a token nor a user with a password is given.
@@ -62,6 +64,7 @@ class CvatClient:
                 todo="export LABELBRIDGE_CVAT_TOKEN=…, or LABELBRIDGE_CVAT_USER and LABELBRIDGE_CVAT_PASSWORD",
             )
         limits = Limits(read_s=timeout)
+        self.sleep = sleep
         self.organization = organization
         self._login = login
         self._key = login.token
@@ -92,18 +95,23 @@ class CvatClient:
         accept: Container[int] = (),
         repeatable: bool | None = None,
         max_bytes: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        files: Mapping[str, File] | None = None,
     ) -> Reply:
         """Any request, in the organization of this client."""
-        headers = {"X-Organization": self.organization} if self.organization else {}
+        own = {"X-Organization": self.organization} if self.organization else {}
         return self.http.request(
             method,
             path,
             params=params,
             json=json,
-            headers=headers,
+            headers={**own, **(headers or {})},
             accept=accept,
             repeatable=repeatable,
             max_bytes=max_bytes,
+            form=form,
+            files=files,
         )
 
     def rows(self, path: str, **params: str | int) -> Iterator[Row]:
@@ -146,8 +154,15 @@ class CvatClient:
     def whoami(self) -> Row:
         return self.row("GET", "/api/users/self")
 
+    def users(self, name: str) -> Iterator[Row]:
+        """The users whose name holds ``name``, as far as this user may see them."""
+        return self.rows("/api/users", search=name)
+
     def project(self, project: int) -> Row:
         return self.row("GET", f"/api/projects/{project}")
+
+    def projects_named(self, name: str) -> Iterator[Row]:
+        return self.rows("/api/projects", name=name, sort="id")
 
     def task(self, task: int) -> Row:
         return self.row("GET", f"/api/tasks/{task}")
@@ -155,11 +170,51 @@ class CvatClient:
     def tasks_of(self, project: int) -> Iterator[Row]:
         return self.rows("/api/tasks", project_id=project, sort="id")
 
+    def delete_task(self, task: int) -> None:
+        self.call("DELETE", f"/api/tasks/{task}", accept=(404,))
+
+    def upload(self, task: int, step: str, options: Row, files: Sequence[File] = ()) -> Row:
+        """One step of giving a task its frames: ``Start``, ``Multiple`` for each parcel of files, ``Finish``."""
+        path, headers = f"/api/tasks/{task}/data", {f"Upload-{step}": "true"}
+        if files:
+            form = {
+                key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in options.items()
+            }
+            named = {f"client_files[{number}]": file for number, file in enumerate(files)}
+            reply = self.call("POST", path, headers=headers, form=form, files=named, repeatable=False)
+        else:
+            reply = self.call("POST", path, headers=headers, json=options, repeatable=False)
+        answer = reply.json() if reply.body else {}
+        return answer if isinstance(answer, dict) else {}
+
+    def data_state(self, task: int, request: object) -> tuple[RequestState, str]:
+        """As :meth:`request_state`, of the making of a task's frames.
+
+        Args:
+            request: the ``rq_id`` that the last step of giving them answered; servers before 2.22 gave none.
+        """
+        if request:
+            return self.request_state(str(request))
+        answer = self.row("GET", f"/api/tasks/{task}/status")
+        states: dict[object, RequestState] = {"Finished": "done", "Failed": "failed"}
+        return states.get(answer.get("state"), "running"), str(answer.get("message") or "")
+
+    def guide(self, guide: int) -> str:
+        """The text that goes with a project or a task. Who works in a job of a project is shown the project's."""
+        return str(self.row("GET", f"/api/guides/{guide}").get("markdown") or "")
+
+    def create_guide(self, markdown: str, **whose: int) -> Row:
+        """The one text of a ``project_id`` or ``task_id`` that has none."""
+        return self.row("POST", "/api/guides", json={**whose, "markdown": markdown})
+
     def job(self, job: int) -> Row:
         return self.row("GET", f"/api/jobs/{job}")
 
     def jobs_of(self, task: int) -> Iterator[Row]:
         return self.rows("/api/jobs", task_id=task)
+
+    def jobs_of_project(self, project: int) -> Iterator[Row]:
+        return self.rows("/api/jobs", project_id=project)
 
     def labels(self, **whose: int) -> list[Row]:
         """All labels of ``task_id``, ``project_id`` or ``job_id``."""
@@ -191,6 +246,55 @@ class CvatClient:
     def patch_job(self, job: int, fields: Row) -> Row:
         return self.row("PATCH", f"/api/jobs/{job}", json=fields, repeatable=True)
 
+    def create_truth(self, task: int, frames: Sequence[int]) -> Row:
+        """Make the ground truth job of a task, of which there is one at most.
+
+        Args:
+            frames: their numbers in what was uploaded, where a task may begin later and leave frames out.
+        """
+        body = {"type": "ground_truth", "task_id": task, "frame_selection_method": "manual", "frames": list(frames)}
+        return self.row("POST", "/api/jobs", json=body)
+
+    def delete_job(self, job: int) -> None:
+        """Delete a ground truth job; CVAT deletes no other. One that is gone already is no error."""
+        self.call("DELETE", f"/api/jobs/{job}", accept=(404,))
+
+    def quality_reports(self, task: int) -> Iterator[Row]:
+        """The quality reports of a whole task; those of its jobs are not among them."""
+        return self.rows("/api/quality/reports", task_id=task, target="task", sort="id")
+
+    def start_quality_report(self, task: int) -> str:
+        """Ask for a quality report.
+
+        Returns:
+            The request's id; empty where a report of this task is being made already.
+        """
+        reply = self.call("POST", "/api/quality/reports", json={"task_id": task}, accept=(409,))
+        answer = {"rq_id": ""} if reply.status == 409 else reply.json()
+        if not isinstance(answer, dict) or not isinstance(answer.get("rq_id"), str):
+            raise _unusable("POST /api/quality/reports", "the id of a request")
+        return str(answer["rq_id"])
+
+    def request_state(self, request: str) -> tuple[RequestState, str]:
+        """How a long operation gets on, and what the server says of it; servers before 2.22 tell this elsewhere."""
+        reply = self.call("GET", f"/api/requests/{quote(request, safe='')}", accept=(400, 404))
+        if reply.status in (400, 404):
+            return "unknown", ""
+        answer = reply.json()
+        states: dict[object, RequestState] = {"finished": "done", "failed": "failed"}
+        if not isinstance(answer, dict):
+            raise _unusable("GET /api/requests", "an object")
+        return states.get(answer.get("status"), "running"), str(answer.get("message") or "")
+
+    def quality_report_state(self, request: str) -> tuple[RequestState, str]:
+        """As :meth:`request_state`, where 2.15 and 2.22 tell it of quality reports; once it is done, it is unknown."""
+        reply = self.call(
+            "POST", "/api/quality/reports", params={"rq_id": request}, accept=(400, 404, 500), repeatable=True
+        )
+        states: dict[int, RequestState] = {201: "done", 202: "running", 404: "unknown"}
+        state = states.get(reply.status, "failed")
+        return state, " ".join(reply.body.decode("utf-8", "replace")[-300:].split()) if state == "failed" else ""
+
     def issues(self, **which: str | int) -> Iterator[Row]:
         """Issues of a ``job_id`` or a ``task_id``, without their comments."""
         return self.rows("/api/issues", sort="id", **which)
@@ -199,9 +303,16 @@ class CvatClient:
         """Comments of an ``issue_id`` or a ``job_id``."""
         return self.rows("/api/comments", sort="id", **which)
 
-    def create_issue(self, job: int, frame: int, position: list[float], message: str) -> Row:
+    def create_issue(self, job: int, frame: int, position: list[float], message: str, *, resolved: bool = False) -> Row:
         body = {"job": job, "frame": frame, "position": position, "message": message}
-        return self.row("POST", "/api/issues", json=body)
+        return self.row("POST", "/api/issues", json=body | ({"resolved": True} if resolved else {}))
+
+    def delete_issue(self, issue: int) -> None:
+        """Delete an issue with its comments; one that is gone already is no error."""
+        self.call("DELETE", f"/api/issues/{issue}", accept=(404,))
+
+    def create_comment(self, issue: int, message: str) -> Row:
+        return self.row("POST", "/api/comments", json={"issue": issue, "message": message})
 
     def frame(self, job: int, number: int, max_bytes: int | None = None) -> bytes:
         """One frame in the quality it was uploaded with: for images, the original file."""

@@ -59,7 +59,7 @@ class JobFixes:
             ToolError: the server failed. What was written by then is found to be there by the next attempt.
         """
         try:
-            sheet = _Sheet(self._client.annotations(self._job.id), self._job, self._labels, self._size)
+            sheet = JobSheet(self._client.annotations(self._job.id), self._job.stop, self._labels, self._size)
             results = [sheet.apply(order) for order in orders]
             self._write(sheet)
         except NotFound:
@@ -72,7 +72,7 @@ class JobFixes:
             ) from None
         return results
 
-    def _write(self, sheet: _Sheet) -> None:
+    def _write(self, sheet: JobSheet) -> None:
         for action, entries in (("delete", sheet.deleted), ("update", sheet.updated)):
             if entries:
                 body: Row = {"version": 0, "tags": [], "shapes": [], "tracks": []}
@@ -83,7 +83,7 @@ class JobFixes:
             self._client.patch_annotations(self._job.id, "create", create_body(sheet.added))
 
 
-class _Sheet(FixSheet):
+class JobSheet(FixSheet):
     """The shapes and tracks of a job while fixes are worked into them.
 
     A track is one object on many frames: a fix of its place is one of a single frame, and its label is that of all.
@@ -93,8 +93,8 @@ class _Sheet(FixSheet):
         added: new objects.
     """
 
-    def __init__(self, answer: Row, job: Job, labels: CvatLabels, size: Callable[[str], Size]) -> None:
-        self._job = job
+    def __init__(self, answer: Row, last: int, labels: CvatLabels, size: Callable[[str], Size]) -> None:
+        self._last = last
         self._labels = labels
         self._size = size
         self._read: dict[str, Row] = {}
@@ -116,6 +116,11 @@ class _Sheet(FixSheet):
             return super().apply(order)
         except DataError as error:
             return FixResult(order.finding.id, Outcome.CONFLICT, error.found)
+
+    def on(self, frame: int) -> list[Row]:
+        """The shapes of a frame with the fixes so far, as CVAT takes them; the new ones have no id."""
+        kept = [i for i in self._on_frame.get(frame, ()) if i not in self.deleted]
+        return [self._entry(i) for i in kept] + [new.body for new in self.added if new.body["frame"] == frame]
 
     def _add(self, order: FixOrder) -> tuple[Outcome, str]:
         fix, frame = order.fix, _frame_of(order)
@@ -139,7 +144,7 @@ class _Sheet(FixSheet):
             return Outcome.ALREADY, "the object is gone already"
         self._require_unchanged(name, order)
         if name.startswith(_TRACK):
-            self.updated[name] = _judged(hide_on(self._entry(name), frame, self._job.stop))
+            self.updated[name] = _judged(hide_on(self._entry(name), frame, self._last))
             return Outcome.APPLIED, f"took the {label!r} object off frame {frame}; on others its track is as it was"
         self.deleted[name] = self._read[name]
         self.updated.pop(name, None)
@@ -252,13 +257,17 @@ def _object_of(order: FixOrder) -> str:
 
 def _reshaped(name: str, entry: Row, frame: int, shape: Shape) -> Row:
     if not name.startswith(_TRACK):
-        return {**entry, **_geometry(entry.get("type"), shape)}
-    return set_keyframe(entry, frame, _geometry(entry["shapes"][0].get("type"), shape))
+        return {**entry, **geometry_of(entry, shape)}
+    return set_keyframe(entry, frame, geometry_of(entry["shapes"][0], shape))
 
 
-def _geometry(kind: object, shape: Shape) -> Row:
-    """Points and rotation of a shape in the form of an object of this type."""
-    match kind, shape:
+def geometry_of(entry: Row, shape: Shape) -> Row:
+    """Points and rotation of a shape in the form that the entry has.
+
+    Raises:
+        InTheWay: the entry is of another kind than the shape.
+    """
+    match entry.get("type"), shape:
         case "rectangle", Box():
             return {"points": list(shape.xyxy), "rotation": shape.rotation % 360}
         case "ellipse", Box():

@@ -27,6 +27,7 @@ from bridge.dialects.cvat_shapes import outer, read_frame, split_frames
 from bridge.errors import AuthError, DataError, ToolError
 from bridge.tools import PushedCase, ReviewCase
 from bridge.tools.cvat_client import CvatClient, Row
+from bridge.tools.cvat_handover import Handover
 from bridge.tools.cvat_layout import Frame, Job, parse_item_id
 from bridge.tools.fix_rules import SAME_OBJECT_IOU
 from bridge.tools.questions import title_of
@@ -72,17 +73,21 @@ class IssueDesk:
         self._client = client
         self._labels = labels
 
-    def push(self, cases: Sequence[ReviewCase], frames: Mapping[str, Frame]) -> list[PushedCase]:
+    def push(
+        self, cases: Sequence[ReviewCase], frames: Mapping[str, Frame], handover: Handover | None = None
+    ) -> list[PushedCase]:
         """Make an issue of every case that has none yet; one request for each, and one or two to read each job.
 
         Args:
             frames: by item id.
+            handover: brings a job to its reviewer before its first issue is made; None: jobs stay where they are.
 
         Raises:
             DataError: a case's frame is not in its job any more.
             ToolError: the user may not make issues there.
         """
         held: dict[int, dict[str, int]] = {}
+        handed: set[int] = set()
         pushed: list[PushedCase] = []
         for case in cases:
             frame = frames[case.item.id]
@@ -91,6 +96,9 @@ class IssueDesk:
                 held[job.id] = {m.finding_id: int(m.row["id"]) for m in reversed(self._marked(job.id))}
             finding = case.finding
             if finding.id not in held[job.id]:
+                if handover is not None and job.id not in handed:
+                    handover.to_review(job)
+                    handed.add(job.id)
                 held[job.id][finding.id] = self._create(job, frame, case)
             url = f"{self._client.url}/tasks/{job.task}/jobs/{job.id}?frame={frame.number}"
             pushed.append(PushedCase(finding.id, str(held[job.id][finding.id]), url))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -53,7 +53,7 @@ class Job:
 class Frame:
     """One frame: ``name`` is the file's without folders; ``width`` and ``height`` are in pixels where CVAT knows them.
 
-    ``jobs`` are those that the target takes, by id.
+    ``jobs`` are those that it is in, by id.
     """
 
     task: int
@@ -64,12 +64,41 @@ class Frame:
     jobs: tuple[Job, ...]
 
     @property
+    def size(self) -> tuple[int, int] | None:
+        return (self.width, self.height) if self.width and self.height else None
+
+    @property
     def item(self) -> Item:
         return Item(item_id(self.task, self.number), self.name, frame_reference(self), self.width, self.height)
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The people's jobs of a task by id, its frames in order, and the ids of the jobs that the target's filters take.
+
+    The filters choose what is judged. What was judged is found again in all jobs: a review moves them to other states
+    and other people.
+    """
+
+    jobs: tuple[Job, ...]
+    frames: tuple[Frame, ...]
+    taken: frozenset[int]
+
+    def chosen(self) -> Iterator[Frame]:
+        """The frames of the jobs that are taken, with those jobs only."""
+        for frame in self.frames:
+            jobs = tuple(job for job in frame.jobs if job.id in self.taken)
+            if jobs:
+                yield frame if len(jobs) == len(frame.jobs) else replace(frame, jobs=jobs)
+
+
 def item_id(task: int, frame: int) -> str:
     return f"{task}/{frame}"
+
+
+def job_url(server: str, job: Job) -> str:
+    """A job in a browser."""
+    return f"{server}/tasks/{job.task}/jobs/{job.id}"
 
 
 def parse_item_id(text: str) -> tuple[int, int] | None:

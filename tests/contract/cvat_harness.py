@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 
 from fakes.cvat_server import FakeCvat
+from fakes.tool_memory import Remembered
 from harness import Objects, Photo, Wire
 from PIL import Image
 
@@ -31,6 +32,7 @@ class CvatHarness(Wire):
 
     def __init__(self, server: FakeCvat, photos: Sequence[Photo]) -> None:
         self.server = server
+        self.memory = Remembered()
         self.owner = server.add_user("olga", "secret")
         ann = server.add_user("ann", "secret")
         replicas = max((len(p.submissions) for p in photos), default=0)
@@ -59,7 +61,7 @@ class CvatHarness(Wire):
 
     def again(self) -> Cvat:
         self.client = CvatClient(self.server.url, Login(user="olga", password="secret"), sleep=lambda _: None)
-        return Cvat(self.client, parse_target(f"cvat:task/{self.task}"))
+        return Cvat(self.client, parse_target(f"cvat:task/{self.task}"), self.memory)
 
     def requests_made(self) -> int:
         return self.client.requests_made

@@ -6,12 +6,14 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cvat_harness import CvatHarness, picture
 from fakes.cvat_server import FakeCvat
+from fakes.tool_memory import Remembered
 from harness import Photo, finding
 from typer.testing import CliRunner
 
@@ -39,9 +41,12 @@ def images(count: int, width: int = 512, height: int = 256) -> list[tuple[str, b
     return [(f"photo {n}.png", picture(width, height)) for n in range(count)]
 
 
-def open_cvat(server: FakeCvat, target: str, user: str = "olga", organization: str = "") -> Cvat:
+def open_cvat(
+    server: FakeCvat, target: str, user: str = "olga", organization: str = "", memory: Remembered | None = None
+) -> Cvat:
     login = Login(user=user, password="secret")
-    return Cvat(CvatClient(server.url, login, organization=organization, sleep=lambda _: None), parse_target(target))
+    client = CvatClient(server.url, login, organization=organization, sleep=lambda _: None)
+    return Cvat(client, parse_target(target), Remembered() if memory is None else memory)
 
 
 def every_record(tool: Cvat, limit: int = 3) -> list[Record]:
@@ -423,6 +428,72 @@ class TestSuggestions:
         tool = open_cvat(studio.server, f"cvat:project/{studio.project}")
         assert tool.write_predictions("m-1", self.prelabels(tool)) == 7
         assert self.prelabels(open_cvat(studio.server, f"cvat:project/{studio.project}"), "m-2") == []
+
+    def test_of_another_model_take_the_place_of_those_that_nobody_touched(self, studio: Studio) -> None:
+        """One frame as it was, one with a moved suggestion, one with a drawn object too, one that somebody cleared."""
+        memory, target = Remembered(), f"cvat:task/{studio.second}"
+        tool = open_cvat(studio.server, target, memory=memory)
+        tool.write_predictions("m-1", self.prelabels(tool))
+        first, second = studio.server.jobs_of(studio.second)
+        by_frame = {s["frame"]: s for job in (first, second) for s in studio.server.shapes(job.id)}
+        by_frame[1].update(points=[20.0, 16.0, 80.0, 64.0], source="semi-auto")
+        studio.draw(first.id, 2, DOG)
+        studio.server.shapes(second.id).remove(by_frame[4])
+        before = {s["id"] for s in by_frame.values()}
+
+        again = open_cvat(studio.server, target, memory=memory)
+        assert self.prelabels(again, "m-1") == []
+        dog = (Prediction("dog", DOG, 0.5, "m-2"),)
+        wanted = [Prelabel(p.item, dog) for p in self.prelabels(again, "m-2")]
+        assert [p.item.id for p in wanted] == [f"{studio.second}/{n}" for n in (0, 3, 4)]
+        assert again.write_predictions("m-2", wanted) == 3
+        now = {
+            (s["frame"], s["label_id"], s["id"] in before)
+            for job in (first, second)
+            for s in studio.server.shapes(job.id)
+        }
+        cat, dog_id = studio.cat, studio.server.label("dog", project=studio.project).id
+        assert now == {
+            (0, dog_id, False),
+            (1, cat, True),
+            (2, cat, True),
+            (2, cat, False),
+            (3, dog_id, False),
+            (4, dog_id, False),
+        }
+        assert self.prelabels(open_cvat(studio.server, target, memory=memory), "m-2") == []
+
+    @pytest.mark.parametrize("number", range(1, 6))
+    @pytest.mark.parametrize("how", ["500", "reset-after"])
+    def test_a_replacement_that_is_cut_off_is_completed(self, studio: Studio, number: int, how: str) -> None:
+        memory, target = Remembered(), f"cvat:task/{studio.first}"
+        tool = open_cvat(studio.server, target, memory=memory)
+        tool.write_predictions("m-1", self.prelabels(tool))
+        dog = (Prediction("dog", DOG, 0.5, "m-2"), Prediction("cat", CAT, 0.9, "m-2"))
+        wanted = [Prelabel(p.item, dog) for p in self.prelabels(tool, "m-2")]
+        studio.server.fail(number, how)
+        with suppress(ToolError):
+            tool.write_predictions("m-2", wanted)
+        again = open_cvat(studio.server, target, memory=memory)
+        again.write_predictions("m-2", [Prelabel(p.item, dog) for p in self.prelabels(again, "m-2")])
+        found = [(s["frame"], s["points"]) for s in studio.server.shapes(studio.server.jobs_of(studio.first)[0].id)]
+        assert sorted(found) == sorted((n, list(box.xyxy)) for n in range(2) for box in (CAT, DOG))
+
+    def test_how_they_fared(self, studio: Studio) -> None:
+        memory, target = Remembered(), f"cvat:task/{studio.second}"
+        tool = open_cvat(studio.server, target, memory=memory)
+        tool.write_predictions("m-1", self.prelabels(tool))
+        assert tool.acceptance() == []
+        first, second = studio.server.jobs_of(studio.second)
+        shapes = studio.server.shapes(first.id)
+        shapes[1].update(points=[20.0, 16.0, 80.0, 64.0], source="semi-auto")
+        shapes[2].update(points=[300.0, 16.0, 380.0, 64.0], source="semi-auto")
+        first.state = "completed"
+        frames = len(first.frames)
+        (counts,) = open_cvat(studio.server, target, memory=memory).acceptance()
+        assert (counts.model, counts.label) == ("m-1", "cat")
+        assert (counts.suggested, counts.kept, counts.changed, counts.removed) == (frames, frames - 2, 1, 1)
+        assert second.state != "completed"
 
     def test_leave_alone_what_anybody_has_begun(self, studio: Studio) -> None:
         """A drawn frame, one with a tag, those behind a track's start, a finished job and one in validation."""

@@ -21,6 +21,7 @@ from PIL import Image
 
 from bridge.core.annotations import Box
 from bridge.flows.durable import Durable, Step
+from bridge.flows.prelabel import PrelabelResult, prelabel
 from bridge.flows.progress import silent
 from bridge.flows.push import PushOptions, PushResult, push
 from bridge.flows.score import Journal, ScoreOptions, ScoreResult, score
@@ -28,9 +29,11 @@ from bridge.flows.sources import ImageReader, ModelPredictions
 from bridge.flows.sync import SyncResult, sync
 from bridge.scorers.object_review import ObjectReview
 from bridge.store import Store, StoredFinding
+from bridge.store.stored_memory import StoredMemory
 from bridge.tools import Review
 from bridge.tools.cvat import Cvat
 from bridge.tools.cvat_client import CvatClient, Login
+from bridge.tools.cvat_review_plan import ReviewPlan
 from bridge.tools.cvat_target import parse_target
 
 T = TypeVar("T")
@@ -88,26 +91,30 @@ class Case:
     role: str
     org: str = ""
     kind: str = "task"
+    video: bool = False
 
     def __str__(self) -> str:
-        return f"{self.version}-{self.role}-{self.org or 'private'}-{self.kind}"
+        words = (self.version, self.role, self.org or "private", self.kind, "video" if self.video else "")
+        return "-".join(filter(None, words))
 
 
 class CvatWorld:
-    """A project with a task for each part of the pictures; all jobs are ann's and completed.
+    """A project with a task for each part of the pictures; all jobs are ann's and completed, unless nobody has begun.
 
     Beside the objects drawn, each job has a tag, which is nobody's error.
     """
 
-    def __init__(self, server: FakeCvat, case: Case, *parts: Sequence[Picture], segment_size: int = 0) -> None:
-        self.server, self.case = server, case
+    def __init__(
+        self, server: FakeCvat, case: Case, *parts: Sequence[Picture], segment_size: int = 0, begun: bool = True
+    ) -> None:
+        self.server, self.case, self.parts = server, case, parts
         self.user = "mia"
         mia = server.add_user("mia", is_superuser=case.role == "superuser")
         ann = server.add_user("ann")
         owner = mia if case.role == "owner" else server.add_user("olga")
         members = {"ann": "worker"}
         if case.role != "superuser":
-            members["mia"] = "maintainer" if case.role == "maintainer" else "worker"
+            members["mia"] = "maintainer" if case.role == "maintainer" else "supervisor"
         org = None
         if case.org:
             org = server.add_organization(case.org, server.add_user("zoe"), members | {owner: "worker"})
@@ -116,18 +123,28 @@ class CvatWorld:
         self.tasks: list[int] = []
         for part in parts:
             images = [(f"photo {len(self.tasks)}-{n}.png", p.file) for n, p in enumerate(part)]
-            task = server.add_task("Photos", images, owner=owner, project=project, segment_size=segment_size)
+            mode = "interpolation" if case.video else "annotation"
+            task = server.add_task("Photos", images, owner=owner, project=project, segment_size=segment_size, mode=mode)
             self.tasks.append(task)
             for job in server.jobs_of(task):
-                job.assignee, job.state = ann, "completed"
-                server.annotate(job.id, "tags", frame=job.start, label_id=self.labels["dog"])
-                for frame in job.frames:
-                    for label, box in part[frame].drawn:
-                        self.draw(job.id, frame, label, box)
+                job.assignee = ann
+        if begun:
+            self.annotate()
         jobs = server.jobs_of(self.tasks[0])
         self.target = f"cvat:{case.kind}/{ {'project': project, 'task': self.tasks[0], 'job': jobs[0].id}[case.kind] }"
 
     # --- people -----------------------------------------------------------------------------------------------------
+
+    def annotate(self) -> None:
+        """Ann deletes all suggestions, draws everything by hand, and completes her jobs."""
+        for task, part in zip(self.tasks, self.parts, strict=True):
+            for job in self.server.jobs_of(task):
+                job.annotations.shapes.clear()
+                self.server.annotate(job.id, "tags", frame=job.start, label_id=self.labels["dog"])
+                for frame in job.frames:
+                    for label, box in part[frame].drawn:
+                        self.draw(job.id, frame, label, box)
+                job.state = "completed"
 
     def draw(self, job: int, frame: int, label: str, box: Box) -> int:
         number = self.labels[label]
@@ -143,6 +160,23 @@ class CvatWorld:
 
     def say(self, issue: int, text: str) -> None:
         self.client("ann").call("POST", "/api/comments", json={"issue": issue, "message": text})
+
+    def look(self, job: int, word: str, finding: str, **changes: Any) -> None:
+        """The reviewer of a review task answers about one shape; an empty ``word`` only changes it."""
+        desk = self.review_shape(job, finding)
+        if word:
+            label = self.server.state.labels[desk["label_id"]]
+            spec = next(a.id for a in label.attributes if a.name == "verdict")
+            kept = [a for a in desk["attributes"] if a["spec_id"] != spec]
+            changes["attributes"] = [*kept, {"spec_id": spec, "value": word}]
+        body = {"version": 0, "tags": [], "tracks": [], "shapes": [{**desk, **changes}]}
+        self.client().call("PATCH", f"/api/jobs/{job}/annotations", params={"action": "update"}, json=body)
+
+    def review_shape(self, job: int, finding: str) -> Row:
+        """The shape that asks about a finding."""
+        shapes = self.server.state.jobs[job].annotations.shapes
+        (found,) = [s for s in shapes if any(a["value"] == finding for a in s["attributes"])]
+        return copy.deepcopy(found)
 
     def resolve(self, issue: int) -> None:
         self.client("ann").call("PATCH", f"/api/issues/{issue}", json={"resolved": True})
@@ -196,7 +230,9 @@ class CvatDesk:
 
     world: CvatWorld
     journal: Journal
+    store_url: str
     timeout: float = 30.0
+    plan: ReviewPlan | None = None
 
     @property
     def store(self) -> Store:
@@ -204,11 +240,22 @@ class CvatDesk:
 
     @property
     def tool(self) -> Cvat:
-        return Cvat(self.world.client(timeout=self.timeout), parse_target(self.world.target))
+        client = self.world.client(timeout=self.timeout)
+        return Cvat(client, parse_target(self.world.target), self.memory(client.url), self.plan)
+
+    def memory(self, server: str) -> StoredMemory:
+        return StoredMemory(self.store_url, server, self.journal.now)
+
+    def source(self, tool: Cvat) -> ModelPredictions:
+        return ModelPredictions(ImageReader(tool, 10**6), ColourDetector(), {"cat": "cat", "dog": "dog"}, 4)
+
+    def prelabel(self) -> PrelabelResult:
+        tool = self.tool
+        return prelabel(tool, self.source(tool), durable=self.journal.durable, page_size=3, progress=silent)
 
     def score(self) -> ScoreResult:
         tool = self.tool
-        source = ModelPredictions(ImageReader(tool, 10**6), ColourDetector(), {"cat": "cat", "dog": "dog"}, 4)
+        source = self.source(tool)
         return score(tool, source, ObjectReview(), self.journal, options=ScoreOptions(), page_size=3, progress=silent)
 
     def push(self, chunk: int = 3) -> PushResult:
@@ -218,10 +265,10 @@ class CvatDesk:
         return push(self.tool, run, self.journal, options=options, chunk=chunk, progress=silent)
 
     def sync(self, chunk: int = 3) -> SyncResult:
-        place = self.store.review_of(self.world.target)
-        assert place
-        review = Review(place.ref, place.url, created=False)
-        return sync(self.tool, review, self.journal, chunk=chunk, progress=silent)
+        places = self.store.reviews_of(self.world.target)
+        assert places
+        reviews = [Review(p.ref, p.url, created=False, mode=p.mode) for p in places]
+        return sync(self.tool, reviews, self.journal, chunk=chunk, progress=silent)
 
     def likely(self) -> list[StoredFinding]:
         """The findings that are pushed, likeliest first."""
@@ -243,12 +290,13 @@ def writes(calls: Sequence[Call]) -> list[str]:
 def open_desk(world: CvatWorld, home: Path) -> Iterator[CvatDesk]:
     """A data folder."""
     home.mkdir(parents=True, exist_ok=True)
-    with Store.open(f"sqlite:///{home}/labelbridge.db") as store:
+    url = f"sqlite:///{home}/labelbridge.db"
+    with Store.open(url) as store:
         journal = Journal(
             store=store,
             durable=cast(Durable, Straight()),
             now=lambda: datetime.now(UTC).isoformat(),
             new_id=lambda: uuid.uuid4().hex[:12],
         )
-        yield CvatDesk(world, journal)
+        yield CvatDesk(world, journal, url)
         assert store.verify_events() == []

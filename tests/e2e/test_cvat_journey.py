@@ -14,8 +14,9 @@ from cvat_world import ALL_KINDS, Case, CvatDesk, CvatWorld, Held, Picture, open
 from fakes.cvat_server import FakeCvat
 from fakes.pictures import CAT, DOG, ELSEWHERE, LOOSE_CAT, TRUTH
 
-from bridge.errors import LabelbridgeError
+from bridge.errors import LabelbridgeError, NotFound, ToolError
 from bridge.store import StoredFinding
+from bridge.tools.cvat_review_plan import ReviewMode, ReviewPlan
 
 CASES = [
     Case("2.15", "owner"),
@@ -31,6 +32,8 @@ CASES = [
     Case("2.80", "owner", "zoo", "project"),
     Case("2.80", "maintainer", "zoo", "project"),
     Case("2.80", "superuser"),
+    Case("2.15", "owner", video=True),
+    Case("2.80", "maintainer", "zoo", "project", video=True),
 ]
 PICTURES = [
     Picture(TRUTH, (("cat", CAT),)),
@@ -44,9 +47,8 @@ ERRORS = ["extra", "extra", "imprecise", "missing", "missing", "wrong_class"]
 
 
 def finding_of(desk: CvatDesk, picture: int, error: str) -> StoredFinding:
-    (found,) = [
-        f for f in desk.likely() if f.finding.item_name.endswith(f"-{picture}.png") and f.finding.error == error
-    ]
+    frame = f"{desk.world.tasks[0]}/{picture}"
+    (found,) = [f for f in desk.likely() if f.finding.item_id == frame and f.finding.error == error]
     return found
 
 
@@ -54,7 +56,7 @@ def finding_of(desk: CvatDesk, picture: int, error: str) -> StoredFinding:
 def world(request: pytest.FixtureRequest) -> Iterator[CvatWorld]:
     case: Case = request.param
     with FakeCvat(case.version) as server:
-        yield CvatWorld(server, case, PICTURES)
+        yield CvatWorld(server, case, PICTURES, begun=False)
 
 
 @pytest.mark.parametrize("world", CASES, ids=str, indirect=True)
@@ -62,6 +64,10 @@ def test_journey(world: CvatWorld, tmp_path: Path) -> None:
     (task,) = world.tasks
     (job,) = world.server.jobs_of(task)
     with open_desk(world, tmp_path) as desk:
+        suggested = desk.prelabel()
+        assert (suggested.written, suggested.predictions) == (len(PICTURES), 2 * len(PICTURES))
+        assert {row["source"] for row in world.held().values()} == {"auto"}
+        world.annotate()
         before = world.held()
         desk.score()
         likely = desk.likely()
@@ -69,7 +75,8 @@ def test_journey(world: CvatWorld, tmp_path: Path) -> None:
 
         pushed, calls = desk.calls(desk.push)
         assert pushed.pushed == len(likely)
-        assert writes(calls) == ["POST /api/issues"] * len(likely)
+        assert writes(calls) == [f"PATCH /api/jobs/{job.id}", *["POST /api/issues"] * len(likely)]
+        assert (job.stage, job.state) == ("validation", "new")
         assert world.marks() == Counter(f.finding.id for f in likely)
         assert world.held() == before
         desk.score()
@@ -105,6 +112,141 @@ def test_journey(world: CvatWorld, tmp_path: Path) -> None:
         result, calls = desk.calls(desk.sync)
         assert (result.changed, result.failures, writes(calls)) == (False, (), [])
         assert world.held() == after
+
+
+@pytest.mark.parametrize("world", CASES, ids=str, indirect=True)
+def test_journey_through_a_review_task(world: CvatWorld, tmp_path: Path) -> None:
+    """The same errors; the reviewer answers in shapes, with and without a word."""
+    world.annotate()
+    (task,) = world.tasks
+    state = world.server.state
+    with open_desk(world, tmp_path) as desk:
+        desk.plan = ReviewPlan(ReviewMode.TASK)
+        desk.score()
+        before = world.held()
+        pushed = desk.push(chunk=10)
+        likely = desk.likely()
+        assert (pushed.pushed, pushed.failures) == (len(likely), ())
+        assert pushed.review
+        project = state.projects[int(pushed.review.ref)]
+        (review,) = [t for t in state.tasks.values() if t.project == project.id]
+        (job,) = world.server.jobs_of(review.id)
+        assert len(review.frames) == len({f.finding.item_id for f in likely})
+        assert {key: world.held()[key] for key in before} == before
+        assert state.issues == {}
+        desk.score()
+        again, calls = desk.calls(lambda: desk.push(chunk=10))
+        assert (again.pushed, writes(calls)) == (0, [])
+        assert desk.sync().verdicts == {}
+
+        relabelled, reshaped = finding_of(desk, 1, "wrong_class"), finding_of(desk, 3, "imprecise")
+        rejected, deleted = finding_of(desk, 2, "extra"), finding_of(desk, 5, "extra")
+        moved, added = finding_of(desk, 5, "missing"), finding_of(desk, 0, "missing")
+        world.look(job.id, "accept", relabelled.finding.id)
+        world.look(job.id, "accept", added.finding.id)
+        world.look(job.id, "reject", rejected.finding.id)
+        assert desk.sync().verdicts == {"accept": 2, "reject": 1}
+        corrected = [float(n) + 2 for n in CAT.xyxy]
+        world.look(job.id, "", moved.finding.id, points=corrected)
+        gone = world.review_shape(job.id, deleted.finding.id)
+        body = {"version": 0, "tags": [], "tracks": [], "shapes": [gone]}
+        world.client().call("PATCH", f"/api/jobs/{job.id}/annotations", params={"action": "delete"}, json=body)
+        assert desk.sync().verdicts == {}, "without a word, and the job is not completed"
+        job.state = "completed"
+        result = desk.sync()
+        assert result.verdicts == {"edit": 1, "accept": 1}
+        assert (result.fixes, result.verified, result.conflicts) == ({"applied": 2}, 2, ())
+        assert ("cat", corrected) in world.objects(task, 5)
+        assert {str(desk.store.finding(f.finding.id).state) for f in (relabelled, added, moved, deleted)} == {
+            "verified"
+        }
+        assert desk.store.finding(reshaped.finding.id).state == "pushed", "it was left as it is"
+        world.look(job.id, "accept", reshaped.finding.id)
+        assert desk.sync().verdicts == {"accept": 1}, "what was answered before is not told again"
+
+        after = world.held()
+        result, calls = desk.calls(desk.sync)
+        assert (result.changed, result.failures, writes(calls)) == (False, (), [])
+        assert world.held() == after
+
+
+@pytest.mark.parametrize("world", CASES, ids=str, indirect=True)
+def test_journey_with_an_overlay(world: CvatWorld, tmp_path: Path) -> None:
+    """As issues, and drawn over the work: what the ground truth job holds is nobody's work and changes nothing else."""
+    world.annotate()
+    (task,) = world.tasks
+    server = world.server
+    with open_desk(world, tmp_path) as desk:
+        desk.plan = ReviewPlan(ReviewMode.OVERLAY)
+        desk.score()
+        before = world.held()
+        desk.push()
+        likely = desk.likely()
+        (truth,) = server.jobs_of(task, "ground_truth")
+        assert set(truth.frames) == {int(f.finding.item_id.partition("/")[2]) for f in likely}
+        assert (truth.stage, truth.state) == ("acceptance", "completed")
+        assert {key: world.held()[key] for key in before} == before
+        assert world.marks() == Counter(f.finding.id for f in likely)
+        names = {number: name for name, number in world.labels.items()}
+        drawn = {(s["frame"], names[s["label_id"]], tuple(map(round, s["points"]))) for s in truth.annotations.shapes}
+        truly = {(f, label, tuple(map(round, box.xyxy))) for f in truth.frames for label, box in TRUTH}
+        assert drawn == truly, "every finding accepted"
+        desk.score()
+        again, calls = desk.calls(desk.push)
+        assert (again.pushed, writes(calls)) == (0, [])
+
+        for finding in likely:
+            world.say(world.issue_of(finding), "accept")
+        result = desk.sync()
+        assert (result.verified, result.conflicts, result.failures) == (len(likely), (), ())
+        after = world.held()
+        result, calls = desk.calls(desk.sync)
+        assert (result.changed, result.failures, writes(calls)) == (False, (), [])
+        assert world.held() == after
+
+
+@pytest.mark.parametrize("version", ["2.15", "2.80"])
+def test_reviewers_get_jobs_and_annotators_get_them_back(version: str, tmp_path: Path) -> None:
+    with FakeCvat(version) as server:
+        world = CvatWorld(server, Case(version, "maintainer", "zoo", "project"), PICTURES)
+        (job,) = server.jobs_of(world.tasks[0])
+        ann, rob = server.user_id("ann"), server.add_user("rob")
+        with open_desk(world, tmp_path) as desk:
+            desk.score()
+            desk.plan = ReviewPlan(reviewer="rob")
+            with pytest.raises(NotFound, match="CVAT shows no user 'rob'"):
+                desk.push()
+            assert server.state.issues == {}
+            server.add_member("zoo", rob, "worker")
+            desk.push()
+            assert (job.stage, job.state, job.assignee) == ("validation", "new", rob)
+            desk.score()
+            run = desk.store.runs(world.target)[0]
+            submissions = [s for chunk in desk.store.chunks(run.id) for record in chunk for s in record.submissions]
+            assert {s.annotator for s in submissions} == {"ann"}, "it is rob's turn, and ann's work"
+
+            assert desk.tool.send_back_rejected() == []
+            world.client("rob").call("PATCH", f"/api/jobs/{job.id}", json={"state": "rejected"})
+            (sent,) = desk.tool.send_back_rejected()
+            assert (sent.job, sent.annotator) == (job.id, "ann")
+            assert (job.stage, job.state, job.assignee) == ("annotation", "rejected", ann)
+            assert desk.tool.send_back_rejected() == []
+
+
+def test_who_may_not_set_the_stage_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    with FakeCvat() as server:
+        world = CvatWorld(server, Case("2.80", "maintainer", "zoo", "job"), PICTURES)
+        with open_desk(world, tmp_path) as desk:
+            desk.score()
+            world.user = "ann"
+            with pytest.raises(ToolError, match="cannot go to review") as caught:
+                desk.push()
+            assert "--no-hand-over" in caught.value.todo
+            assert server.state.issues == {}
+            desk.plan = ReviewPlan(hand_over=False)
+            assert desk.push().pushed == len(desk.likely())
+            (job,) = server.jobs_of(world.tasks[0])
+            assert (job.stage, job.state) == ("annotation", "completed")
 
 
 def check_others(before: Held, after: Held, fixed: list[StoredFinding]) -> None:

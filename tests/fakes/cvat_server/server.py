@@ -104,13 +104,18 @@ class FakeCvat:
 
     def add_organization(self, slug: str, owner: int, members: Mapping[int | str, str] | None = None) -> int:
         """Members by id or name, with their roles: worker, supervisor, maintainer."""
-        number, now = self.state.new_id("organization"), self.state.now()
-        self.state.orgs[number] = Organization(number, slug, owner, now)
-        roles = {owner: "owner", **{self._user(who): role for who, role in (members or {}).items()}}
-        for user, role in roles.items():
-            member = self.state.new_id("membership")
-            self.state.memberships[member] = Membership(member, user, number, role, now)
+        number = self.state.new_id("organization")
+        self.state.orgs[number] = Organization(number, slug, owner, self.state.now())
+        for who, role in {owner: "owner", **(members or {})}.items():
+            self.add_member(slug, who, role)
         return number
+
+    def add_member(self, slug: str, who: int | str, role: str) -> None:
+        org = self.state.org_named(slug)
+        if org is None:
+            raise ValueError(f"no organization {slug}")
+        number = self.state.new_id("membership")
+        self.state.memberships[number] = Membership(number, self.user_id(who), org.id, role, self.state.now())
 
     def add_project(self, name: str, labels: Sequence[LabelSpec], owner: int, org: int | None = None) -> int:
         number, now = self.state.new_id("project"), self.state.now()
@@ -191,7 +196,7 @@ class FakeCvat:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _user(self, who: int | str) -> int:
+    def user_id(self, who: int | str) -> int:
         if isinstance(who, int):
             return who
         user = self.state.user_named(who)

@@ -104,7 +104,7 @@ class Desk:
 
     def sync(self, chunk: int = 2) -> SyncResult:
         review = Review("review", "memory://review", created=False)
-        return sync(self.tool, review, self.journal, chunk=chunk, progress=silent)
+        return sync(self.tool, [review], self.journal, chunk=chunk, progress=silent)
 
     def findings(self, **wanted: Any) -> list[StoredFinding]:
         return self.store.findings(target=self.tool.target, **wanted)

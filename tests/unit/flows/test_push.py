@@ -40,8 +40,7 @@ def test_the_likeliest_go_first_and_each_once(five: Desk) -> None:
     assert result.review.created
     assert sent(five) == likeliest
     assert five.states() == ["pushed"] * 5
-    place = five.store.review_of("memory:1")
-    assert place
+    (place,) = five.store.reviews_of("memory:1")
     assert place.ref == result.review.ref
     for ref, case in five.tool.cases.items():
         (push,) = five.store.finding(case.finding.id).pushed

@@ -104,7 +104,7 @@ def test_many_open_a_fresh_store_at_once(url: str) -> None:
         thread.join()
     assert failed == []
     with Store.open(url) as store:
-        assert [store.review_of(f"t{k}").ref for k in range(12)] == [str(k) for k in range(12)]  # type: ignore[union-attr]
+        assert [p.ref for k in range(12) for p in store.reviews_of(f"t{k}")] == [str(k) for k in range(12)]
 
 
 def test_a_newer_schema_is_refused_and_left_alone(url: str) -> None:

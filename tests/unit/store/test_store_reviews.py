@@ -9,6 +9,7 @@ import pytest
 
 from bridge.core.annotations import Box
 from bridge.core.findings import ErrorType, Finding, Fix, Verdict
+from bridge.core.tool_memory import Suggestion
 from bridge.errors import NotFound
 from bridge.store import FixRecord, PrecisionRow, Push, ReviewPlace, Run, Store
 
@@ -18,12 +19,14 @@ AT = "2026-11-20T12:00:00Z"
 
 
 def test_a_review_is_found_again_and_replaced(store: Store) -> None:
-    assert store.review_of("ls:project/7") is None
+    assert store.reviews_of("ls:project/7") == []
     store.put_review("ls:project/7", "8", "http://x/8")
     store.put_review("files:coco", "1", "")
-    assert store.review_of("ls:project/7") == ReviewPlace("ls:project/7", "8", "http://x/8")
+    assert store.reviews_of("ls:project/7") == [ReviewPlace("ls:project/7", "8", "http://x/8")]
     store.put_review("ls:project/7", "9", "http://x/9")
-    assert store.review_of("ls:project/7") == ReviewPlace("ls:project/7", "9", "http://x/9")
+    assert store.reviews_of("ls:project/7") == [ReviewPlace("ls:project/7", "9", "http://x/9")]
+    store.put_review("ls:project/7", "10", "http://x/10", "task")
+    assert [(p.ref, p.mode) for p in store.reviews_of("ls:project/7")] == [("9", ""), ("10", "task")]
 
 
 def test_a_push_is_recorded_once(store: Store, begin: Begin, make_finding: Make) -> None:
@@ -146,3 +149,26 @@ def test_a_fix_is_recorded_once(store: Store, begin: Begin, make_finding: Make) 
     for call in (lambda: store.record_fix("f" * 16, "applied", "", None, None, AT), lambda: store.fixes("f" * 16)):
         with pytest.raises(NotFound):
             call()
+
+
+def test_who_annotated_before_the_review(store: Store) -> None:
+    store.put_handover("http://a/tasks/1/jobs/2", "ann", AT)
+    store.put_handover("http://a/tasks/1/jobs/2", "ann", AT)
+    store.put_handover("http://ab/tasks/1/jobs/2", "bob", AT)
+    assert store.handovers("http://a/") == {"http://a/tasks/1/jobs/2": "ann"}
+    store.put_handover("http://a/tasks/1/jobs/2", "eve", AT)
+    assert store.handovers("http://a/") == {"http://a/tasks/1/jobs/2": "eve"}
+    assert [e.detail["annotator"] for e in store.events() if e.kind == "handover"] == ["ann", "bob", "eve"]
+    assert store.verify_events() == []
+
+
+def test_what_was_suggested(store: Store) -> None:
+    one, two = Suggestion(0, "m", "cat", Box(1, 2, 3, 4), 0.5), Suggestion(3, "m", "dog", Box(1, 2, 3, 4), 0.25)
+    store.put_suggestions("http://a/tasks/1/jobs/2", {0, 3}, [one, two], AT)
+    assert store.suggestions("http://a/tasks/1/jobs/2") == [one, two]
+    same = Suggestion(0, "n", "cat", Box(1, 2, 3, 4), 0.75)
+    store.put_suggestions("http://a/tasks/1/jobs/2", {0}, [one, same], AT)
+    assert store.suggestions("http://a/tasks/1/jobs/2") == [one, same, two]
+    store.put_suggestions("http://a/tasks/1/jobs/2", {0}, [], AT)
+    assert store.suggestions("http://a/tasks/1/jobs/2") == [two]
+    assert store.suggestions("http://a/tasks/1/jobs/3") == []

@@ -1,0 +1,114 @@
+"""Whose turn a job is: to its reviewer, and back to the annotator, whom CVAT forgets in between.
+
+CVAT has one assignee for each job and no reviewer. So whoever annotated is remembered outside of it before the job
+changes hands, is named as the annotator while the job is being reviewed, and gets it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from bridge.core.tool_memory import ToolMemory
+from bridge.errors import AuthError, NotFound, ToolError
+from bridge.tools.cvat_client import CvatClient, Row
+from bridge.tools.cvat_layout import Job, job_url
+
+_WHO_MAY = "the owner or assignee of its task or project, a maintainer of its organization, or an administrator"
+
+
+@dataclass(frozen=True, slots=True)
+class SentBack:
+    """A job that is its annotator's again; ``annotator`` is empty where nobody is known to have annotated it."""
+
+    job: int
+    annotator: str
+    url: str
+
+
+class Handover:
+    """Moves jobs between people.
+
+    Args:
+        reviewer: the user who gets the jobs; empty: they keep the assignee that they have.
+    """
+
+    def __init__(self, client: CvatClient, memory: ToolMemory, reviewer: str = "") -> None:
+        self._client = client
+        self._memory = memory
+        self._reviewer = reviewer
+        self._users: dict[str, int] = {}
+
+    def reviewer_id(self) -> int | None:
+        """CVAT's number of the reviewer; None where none is named.
+
+        Raises:
+            NotFound: there is no such user, or none that this user may see.
+        """
+        return self._user(self._reviewer) if self._reviewer else None
+
+    def to_review(self, job: Job) -> None:
+        """Stage *validation*, state *new*, for the reviewer. A job that is past *annotation* is left as it is.
+
+        Raises:
+            ToolError: this user may not set the stage or the assignee; nothing was changed.
+        """
+        if job.stage != "annotation":
+            return
+        fields: Row = {"stage": "validation", "state": "new"}
+        if self._reviewer and self._reviewer != job.assignee:
+            fields["assignee"] = self._user(self._reviewer)
+        if job.assignee:
+            self._memory.remember_annotator(self.place(job), job.assignee)
+        self._patch(job, fields, "go to review")
+
+    def send_back(self, jobs: Iterable[Job]) -> list[SentBack]:
+        """Stage *annotation*, state *rejected*, for the annotator that is remembered. One that is there is left alone.
+
+        Raises:
+            ToolError: this user may not do that; the jobs before it were sent back.
+        """
+        annotators = self._memory.annotators()
+        sent = []
+        for job in jobs:
+            if job.stage == "annotation":
+                continue
+            annotator = annotators.get(self.place(job), "")
+            fields: Row = {"stage": "annotation", "state": "rejected"}
+            if annotator and annotator != job.assignee:
+                fields["assignee"] = self._user(annotator)
+            self._patch(job, fields, "go back to its annotator")
+            sent.append(SentBack(job.id, annotator, self.place(job)))
+        return sent
+
+    def annotator(self, job: Job, annotators: Mapping[str, str]) -> str:
+        """Who annotated a job: its assignee, but for a job in review the one that is remembered."""
+        known = annotators.get(self.place(job)) if job.stage != "annotation" else None
+        return known or job.annotator
+
+    def place(self, job: Job) -> str:
+        return job_url(self._client.url, job)
+
+    def _patch(self, job: Job, fields: Row, what: str) -> None:
+        try:
+            self._client.patch_job(job.id, fields)
+        except AuthError as error:
+            # Outside an organization only an administrator may name another assignee.
+            others = " Outside an organization only an administrator may assign others." if "assignee" in fields else ""
+            raise ToolError(
+                f"job {job.id} cannot {what}: {error.found}",
+                expected=_WHO_MAY + "." + others,
+                todo="Run it as such a user, or leave stage and assignee to people: push --no-hand-over",
+            ) from None
+
+    def _user(self, name: str) -> int:
+        if name not in self._users:
+            found = {str(u.get("username")): int(u["id"]) for u in self._client.users(name)}
+            if name not in found:
+                raise NotFound(
+                    f"CVAT shows no user {name!r}",
+                    expected="a user's name; outside an organization only an administrator sees other users",
+                    todo="Check the name, set LABELBRIDGE_CVAT_ORGANIZATION, or assign the jobs by hand",
+                )
+            self._users.update(found)
+        return self._users[name]
