@@ -41,7 +41,8 @@ class Suggestions:
         self._model = model
 
     def write(self, batch: Sequence[Prelabel], frames: Sequence[Frame]) -> int:
-        """Write one job after the other: two requests read it, one creates about 2,000 objects, one deletes.
+        """Write one job after the other: two requests read it, one creates about 2,000 objects, one deletes, and one
+        looks whether the job was finished meanwhile: then all of it is taken back.
 
         Args:
             frames: of each item of ``batch``.
@@ -96,9 +97,16 @@ class Suggestions:
         old = [s for n in numbers for s in known.get(n, ()) if here.get(n)]
         if old:
             self._memory.remember_suggestions(place, numbers, [*old, *suggested])
+        made: list[Row] = []
         try:
             for new in _parcels(self._missing(frame, objects, here) for frame, objects, _ in free):
-                self._client.patch_annotations(number, "create", create_body(new))
+                made += [self._client.patch_annotations(number, "create", create_body(new))]
+            if made and not takes_suggestions(read_job(self._client.job(number))):
+                # Finished meanwhile: what its annotator never saw must not be taken for their work.
+                for answer in made:
+                    self._client.patch_annotations(number, "delete", answer)
+                self._memory.remember_suggestions(place, numbers, old)
+                return 0
             if old:
                 self._withdraw(number, answer, here, numbers, suggested)
         except AuthError as error:
