@@ -1,4 +1,4 @@
-"""What people may do to a CVAT between two commands, and while one is at work: it is told, and nothing is half written."""
+"""What people may do to a CVAT between two commands, and during one: it is told, and nothing is half written."""
 
 from __future__ import annotations
 
