@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from fakes.cvat_server.accounts import basic_user
 from fakes.cvat_server.lists import listing
-from fakes.cvat_server.permissions import check_assignee, deny, get_job, get_task, is_staff, lists_job, require_context
+from fakes.cvat_server.permissions import (
+    check_assignee,
+    deny,
+    get_job,
+    get_task,
+    is_staff,
+    lists_job,
+    may_add_jobs,
+    require_context,
+)
 from fakes.cvat_server.routing import ApiError, Context, Reply, require, route
 from fakes.cvat_server.segments import add_ground_truth, random_frames
 from fakes.cvat_server.state import Job, Row
@@ -94,16 +103,21 @@ def create_job(ctx: Context) -> Reply:
     require(body, "type", "task_id")
     if body["type"] != "ground_truth":
         raise ApiError(400, {"type": [f'"{body["type"]}" is not a valid choice.']})
-    task = get_task(ctx, int(body["task_id"]), manage=True)
+    task = get_task(ctx, int(body["task_id"]))
+    if not may_add_jobs(ctx, task):
+        raise deny()
     require_context(ctx, task.org)
     if any(job.type == "ground_truth" for job in ctx.state.jobs_of(task.id)):
         # facts/cvat.md (c) Native overlay, limits: one for each task
         raise ApiError(400, ["A task can have only 1 ground truth job"])
     method = body.get("frame_selection_method")
     if method == "manual":
-        frames = body.get("frames") or []
-        if not frames or len(set(frames)) < len(frames) or not all(0 <= n < len(task.frames) for n in frames):
-            raise ApiError(400, {"frames": ["expected distinct frames of the task"]})
+        # read in CVAT's public source, 2.15 and later, not in the facts: frames are counted in the source, as
+        # included_frames are, and not in the task
+        given = body.get("frames") or []
+        frames = [task.source_frames.index(n) for n in given if n in task.source_frames]
+        if not given or len(set(given)) < len(given) or len(frames) < len(given):
+            raise ApiError(400, ["The following frames are not included in the task"])
     elif method == "random_uniform":
         frames = random_frames(task, int(body.get("frame_count") or 1), body.get("random_seed", body.get("seed")))
     else:
@@ -149,7 +163,7 @@ def _assign(ctx: Context, job: Job, user: int | None) -> None:
 def delete_job(ctx: Context, number: int) -> Reply:
     job = get_job(ctx, number)
     task = ctx.state.tasks[job.task]
-    if not is_staff(ctx, task):
+    if not may_add_jobs(ctx, task):
         raise deny()
     if job.type == "annotation":  # not in the facts
         raise ApiError(400, ["Only ground truth jobs can be removed"])

@@ -95,7 +95,7 @@ def _meta(ctx: Context, task: Task, job: Job | None) -> Row:
         "stop_frame": task.start_frame + last * task.step,
         "frame_filter": f"step={task.step}" if task.step > 1 else "",
         # facts/cvat.md (c) Frames: included_frames for ground truth jobs
-        "included_frames": list(job.included) if job and job.included is not None else None,
+        "included_frames": [task.source_frames[n] for n in job.included] if job and job.included is not None else None,
     }
     if ctx.version.has_chunk_dates:
         row["chunks_updated_date"] = task.created

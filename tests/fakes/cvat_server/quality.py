@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fakes.cvat_server import requests_queue
 from fakes.cvat_server.lists import listing
-from fakes.cvat_server.permissions import get_task, lists_task, require_context
+from fakes.cvat_server.permissions import deny, get_task, is_staff, lists_task, require_context
 from fakes.cvat_server.routing import ApiError, Context, Reply, require, route
 from fakes.cvat_server.state import Job, QualityReport, Row, Task
 
@@ -49,27 +49,47 @@ def patch_settings(ctx: Context, number: int) -> Reply:
 def create_report(ctx: Context) -> Reply:
     asked = ctx.query.get("rq_id")
     if asked is not None:  # facts/cvat.md (c) Native overlay: up to 2.22 the same URL is asked again until 201
-        request = ctx.state.requests.get(asked)
-        if request is None:
-            raise ApiError(404, "Not found.")
-        requests_queue.poll(request)
-        if request.status == "failed":
-            raise ApiError(500, {"detail": request.message})
-        if request.status != "finished":
-            return Reply(202, {"rq_id": asked})
-        return Reply(201, _report_row(ctx, ctx.state.reports[int(str(request.result_id))]))
+        return _old_poll(ctx, asked)
     body = ctx.json
     require(body, "task_id")
-    task = get_task(ctx, int(body["task_id"]), manage=True)
+    task = get_task(ctx, int(body["task_id"]))
+    _require_right(ctx, task)
     require_context(ctx, task.org)
     truth = _truth(ctx, task)
     # facts/cvat.md (c) Native overlay: the job of ground truth is accepted and completed before
     if truth is None or truth.status != "completed":
         raise ApiError(400, ["Quality reports need a completed ground truth job in the acceptance stage"])
-    number = f"action=calculate&target=task&id={task.id}&n={ctx.state.new_id('report request')}"
+    # read in CVAT's public source, not in the facts: at first each request had an id of its own; later one of a task is
+    # refused while another is under way
+    number = f"action=calculate;target=task;id={task.id}"
+    if not ctx.version.has_project_reports:
+        number += f"&n={ctx.state.new_id('report request')}"
+    elif number in ctx.state.requests and ctx.state.requests[number].status in ("queued", "started"):
+        raise ApiError(409, "Request is being processed")
     operation = {"type": "calculate:quality", "target": "task", "task_id": task.id, "job_id": None}
     request = requests_queue.start(ctx, number, operation, lambda: _report(ctx, task, truth).id)
     return Reply(202, {"rq_id": request.id})
+
+
+def _require_right(ctx: Context, task: Task) -> None:
+    # read in CVAT's public source, not in the facts: 2.15 lets administrators alone ask for reports, later releases
+    # those who manage the task too
+    if not (is_staff(ctx, task) if ctx.version.has_project_reports else ctx.user.is_superuser):
+        raise deny()
+
+
+def _old_poll(ctx: Context, asked: str) -> Reply:
+    request = ctx.state.requests.get(asked)
+    if request is None:
+        raise ApiError(404, "Unknown request id")
+    requests_queue.poll(request)
+    if request.status not in ("failed", "finished"):
+        # read in CVAT's public source, not in the facts: no body in 2.15
+        return Reply(202, {"rq_id": asked} if ctx.version.has_requests else None)
+    del ctx.state.requests[asked]  # so is this: whoever asks again is told that there is no such request
+    if request.status == "failed":
+        raise ApiError(500 if ctx.version.has_requests else 400, [request.message])
+    return Reply(201, _report_row(ctx, ctx.state.reports[int(str(request.result_id))]))
 
 
 def _truth(ctx: Context, task: Task) -> Job | None:
@@ -78,12 +98,13 @@ def _truth(ctx: Context, task: Task) -> Job | None:
 
 def _report(ctx: Context, task: Task, truth: Job) -> QualityReport:
     state = ctx.state
-    whole = QualityReport(state.new_id("report"), task.id, None, None, state.now())
+    now = state.now()
+    whole = QualityReport(state.new_id("report"), task.id, None, None, now, task.updated, truth.updated)
     state.reports[whole.id] = whole
     for job in state.jobs_of(task.id):
         if job.type != "annotation":
             continue
-        part = QualityReport(state.new_id("report"), task.id, job.id, whole.id, state.now())
+        part = QualityReport(state.new_id("report"), task.id, job.id, whole.id, now, job.updated, truth.updated)
         state.reports[part.id] = part
         for frame in sorted(set(job.frames) & set(truth.frames) - task.deleted):
             for conflict in _compare(ctx, task, job, truth, frame):
@@ -159,8 +180,8 @@ def _report_row(ctx: Context, report: QualityReport) -> Row:
         "target": "job" if report.job else "task",
         "summary": report.summary,
         "created_date": report.created,
-        "target_last_updated": report.created,
-        "gt_last_updated": report.created,
+        "target_last_updated": report.target_updated,
+        "gt_last_updated": report.truth_updated,
         "assignee": None,
     }
 
@@ -168,6 +189,9 @@ def _report_row(ctx: Context, report: QualityReport) -> Row:
 @route("GET", "/api/quality/reports")
 def list_reports(ctx: Context) -> Reply:
     state = ctx.state
+    for request in state.requests.values():  # time goes by for reports that nobody asks about any more
+        if request.operation["type"] == "calculate:quality":
+            requests_queue.poll(request)
     terms = {
         "id": lambda r: r.id,
         "task_id": lambda r: r.task,

@@ -61,7 +61,9 @@ def list_requests(ctx: Context) -> Reply:
 @route("GET", "/api/requests/<id>", since=22)
 def one_request(ctx: Context, number: object) -> Reply:
     request = ctx.state.requests.get(str(number))
-    if request is None:
+    # facts/cvat.md (c) Native overlay: 2.22 tells about quality reports at their own URL alone
+    hidden = request is not None and request.operation["type"] == "calculate:quality"
+    if request is None or (hidden and not ctx.version.has_project_reports):
         raise ApiError(404, "Not found.")
     if not ctx.user.is_superuser and request.owner != ctx.user.id:
         raise deny()

@@ -135,6 +135,11 @@ class Task:
     validation_frames: list[int] = field(default_factory=list)
     honeypots: dict[int, int] = field(default_factory=dict)
 
+    @property
+    def source_frames(self) -> range:
+        """The number of each frame in what was uploaded, where ``start_frame`` and ``step`` may leave some out."""
+        return range(self.start_frame, self.start_frame + len(self.frames) * self.step, self.step)
+
 
 @dataclass
 class Annotations:
@@ -244,6 +249,8 @@ class QualityReport:
     job: int | None
     parent: int | None
     created: str
+    target_updated: str
+    truth_updated: str
     summary: Row = field(default_factory=dict)
     conflicts: list[Row] = field(default_factory=list)
 

@@ -41,6 +41,11 @@ class Version:
         return self.minor >= 31
 
     @property
+    def has_project_reports(self) -> bool:
+        """Quality reports of projects, which came with rights and polling of their own."""
+        return self.minor >= 40
+
+    @property
     def has_access_tokens(self) -> bool:
         return self.minor >= 50
 

@@ -578,7 +578,7 @@ def test_a_ground_truth_job_is_apart_and_there_is_one(world: World) -> None:
 @pytest.mark.parametrize("version", ["2.22", "2.80"])
 def test_conflicts_with_the_ground_truth(new_world: Callable[..., World], version: str) -> None:
     world = new_world(version)
-    truth, ann = truth_of(world, 1, 5), world.client(world.ann)
+    truth, ann = truth_of(world, 1, 5), world.client(world.root)
     missed = world.fake.annotate(truth, **world.box(1, points=[0, 0, 5, 5]))
     world.fake.annotate(truth, **world.box(1))
     world.fake.annotate(world.first, **world.box(1, label_id=world.dog))
@@ -587,11 +587,14 @@ def test_conflicts_with_the_ground_truth(new_world: Callable[..., World], versio
     ann.send("POST", "quality/reports", {"task_id": world.task}, 400)
     ann.send("PATCH", f"jobs/{truth}", {"stage": "acceptance", "state": "completed"})
     rq_id = ann.send("POST", "quality/reports", {"task_id": world.task}, 202)["rq_id"]
+    path = f"requests/{quote(rq_id, safe='')}"
     if version == "2.22":
+        ann.get(path, 404)
         ann.send("POST", "quality/reports", {}, 202, rq_id=rq_id)
         report = ann.send("POST", "quality/reports", {}, 201, rq_id=rq_id)["id"]
+        ann.send("POST", "quality/reports", {}, 404, rq_id=rq_id)
     else:
-        path = f"requests/{quote(rq_id, safe='')}"
+        ann.send("POST", "quality/reports", {"task_id": world.task}, 409)
         report = [ann.get(path) for _ in range(2)][-1]["result_id"]
     rows = ann.rows("quality/conflicts", report_id=report, sort="id")
     assert [row["type"] for row in rows] == ["mismatching_label", "missing_annotation", "extra_annotation"]
@@ -599,6 +602,48 @@ def test_conflicts_with_the_ground_truth(new_world: Callable[..., World], versio
     assert rows[2]["annotation_ids"] == [
         {"obj_id": extra, "job_id": world.second, "type": "shape", "shape_type": "rectangle"}
     ]
+
+
+@pytest.mark.parametrize(("version", "status"), [("2.15", 403), ("2.22", 403), ("2.62", 202)])
+def test_reports_were_for_administrators_alone(new_world: Callable[..., World], version: str, status: int) -> None:
+    world = new_world(version)
+    truth, ann = truth_of(world, 1), world.client(world.ann)
+    ann.send("PATCH", f"jobs/{truth}", {"stage": "acceptance", "state": "completed"})
+    ann.send("POST", "quality/reports", {"task_id": world.task}, status)
+    world.client(world.root).send("POST", "quality/reports", {"task_id": world.task}, 202 if status == 403 else 409)
+
+
+def test_reports_say_of_which_state_they_are(world: World) -> None:
+    truth, ann = truth_of(world, 1), world.client(world.ann)
+    done = ann.send("PATCH", f"jobs/{truth}", {"stage": "acceptance", "state": "completed"})
+    ann.send("POST", "quality/reports", {"task_id": world.task}, 202)
+    reports: list[Row] = []
+    while not reports:
+        reports = ann.rows("quality/reports", task_id=world.task, target="task")
+    assert [r["gt_last_updated"] for r in reports] == [done["updated_date"]]
+    assert ann.send("PATCH", f"jobs/{truth}", {"state": "completed"})["updated_date"] > done["updated_date"]
+
+
+def test_frames_of_a_ground_truth_job_are_counted_in_the_source(world: World) -> None:
+    task = world.fake.state.tasks[world.task]
+    task.start_frame, task.step = 10, 2
+    ann = world.client(world.ann)
+    body = {"type": "ground_truth", "task_id": world.task, "frame_selection_method": "manual"}
+    ann.send("POST", "jobs", {**body, "frames": [1]}, 400)
+    truth = ann.send("POST", "jobs", {**body, "frames": [12, 24]}, 201)["id"]
+    assert world.fake.state.jobs[truth].frames == (1, 7)
+    assert ann.get(f"jobs/{truth}/data/meta")["included_frames"] == [12, 24]
+
+
+@pytest.mark.parametrize(("role", "status"), [("worker", 403), ("supervisor", 201), ("maintainer", 201)])
+def test_workers_of_an_organization_make_no_ground_truth(world: World, role: str, status: int) -> None:
+    org = world.fake.add_organization("zoo", world.root, {world.ann: role})
+    task = world.fake.add_task("t", images(2), owner=world.ann, org=org, labels=["cat"])
+    ann = world.client(world.ann, "zoo")
+    body = {"type": "ground_truth", "task_id": task, "frame_selection_method": "manual", "frames": [1]}
+    made = ann.send("POST", "jobs", body, status)
+    if status == 201:
+        ann.ask("DELETE", f"jobs/{made['id']}", 204)
 
 
 def test_honeypots_are_in_the_layouts(world: World) -> None:
