@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from bridge.errors import AuthError, ConfigError, ToolError
@@ -19,6 +19,7 @@ from bridge.net import File, HttpClient, Limits, Reply
 
 NAME = "CVAT"
 Row = dict[str, Any]
+RequestState = Literal["running", "done", "failed", "unknown"]
 
 _PAGE = 500
 _LEGACY_TOKEN = re.compile(r"[0-9a-f]{40}")
@@ -41,7 +42,7 @@ class CvatClient:
         organization: the slug of the organization to work in; empty: none. CVAT answers lists with nothing, and no
             error, when the objects asked for are in another one.
         timeout: seconds to wait for an answer.
-        sleep: replaced in tests.
+        sleep: what waits, here and for long operations; replaced in tests.
 
     Raises:
         ConfigError: the address is none, or neither a token nor a user with a password is given.
@@ -63,6 +64,7 @@ class CvatClient:
                 todo="export LABELBRIDGE_CVAT_TOKEN=…, or LABELBRIDGE_CVAT_USER and LABELBRIDGE_CVAT_PASSWORD",
             )
         limits = Limits(read_s=timeout)
+        self.sleep = sleep
         self.organization = organization
         self._login = login
         self._key = login.token
@@ -242,6 +244,55 @@ class CvatClient:
     def patch_job(self, job: int, fields: Row) -> Row:
         return self.row("PATCH", f"/api/jobs/{job}", json=fields, repeatable=True)
 
+    def create_truth(self, task: int, frames: Sequence[int]) -> Row:
+        """Make the ground truth job of a task, of which there is one at most.
+
+        Args:
+            frames: their numbers in what was uploaded, where a task may begin later and leave frames out.
+        """
+        body = {"type": "ground_truth", "task_id": task, "frame_selection_method": "manual", "frames": list(frames)}
+        return self.row("POST", "/api/jobs", json=body)
+
+    def delete_job(self, job: int) -> None:
+        """Delete a ground truth job; CVAT deletes no other. One that is gone already is no error."""
+        self.call("DELETE", f"/api/jobs/{job}", accept=(404,))
+
+    def quality_reports(self, task: int) -> Iterator[Row]:
+        """The quality reports of a whole task; those of its jobs are not among them."""
+        return self.rows("/api/quality/reports", task_id=task, target="task", sort="id")
+
+    def start_quality_report(self, task: int) -> str:
+        """Ask for a quality report.
+
+        Returns:
+            The request's id; empty where a report of this task is being made already.
+        """
+        reply = self.call("POST", "/api/quality/reports", json={"task_id": task}, accept=(409,))
+        answer = {"rq_id": ""} if reply.status == 409 else reply.json()
+        if not isinstance(answer, dict) or not isinstance(answer.get("rq_id"), str):
+            raise _unusable("POST /api/quality/reports", "the id of a request")
+        return str(answer["rq_id"])
+
+    def request_state(self, request: str) -> tuple[RequestState, str]:
+        """How a long operation gets on, and what the server says of it; servers before 2.22 tell this elsewhere."""
+        reply = self.call("GET", f"/api/requests/{quote(request, safe='')}", accept=(400, 404))
+        if reply.status in (400, 404):
+            return "unknown", ""
+        answer = reply.json()
+        states: dict[object, RequestState] = {"finished": "done", "failed": "failed"}
+        if not isinstance(answer, dict):
+            raise _unusable("GET /api/requests", "an object")
+        return states.get(answer.get("status"), "running"), str(answer.get("message") or "")
+
+    def quality_report_state(self, request: str) -> tuple[RequestState, str]:
+        """As :meth:`request_state`, where 2.15 and 2.22 tell it of quality reports; once it is done, it is unknown."""
+        reply = self.call(
+            "POST", "/api/quality/reports", params={"rq_id": request}, accept=(400, 404, 500), repeatable=True
+        )
+        states: dict[int, RequestState] = {201: "done", 202: "running", 404: "unknown"}
+        state = states.get(reply.status, "failed")
+        return state, " ".join(reply.body.decode("utf-8", "replace")[-300:].split()) if state == "failed" else ""
+
     def issues(self, **which: str | int) -> Iterator[Row]:
         """Issues of a ``job_id`` or a ``task_id``, without their comments."""
         return self.rows("/api/issues", sort="id", **which)
@@ -250,9 +301,16 @@ class CvatClient:
         """Comments of an ``issue_id`` or a ``job_id``."""
         return self.rows("/api/comments", sort="id", **which)
 
-    def create_issue(self, job: int, frame: int, position: list[float], message: str) -> Row:
+    def create_issue(self, job: int, frame: int, position: list[float], message: str, *, resolved: bool = False) -> Row:
         body = {"job": job, "frame": frame, "position": position, "message": message}
-        return self.row("POST", "/api/issues", json=body)
+        return self.row("POST", "/api/issues", json=body | ({"resolved": True} if resolved else {}))
+
+    def delete_issue(self, issue: int) -> None:
+        """Delete an issue with its comments; one that is gone already is no error."""
+        self.call("DELETE", f"/api/issues/{issue}", accept=(404,))
+
+    def create_comment(self, issue: int, message: str) -> Row:
+        return self.row("POST", "/api/comments", json={"issue": issue, "message": message})
 
     def frame(self, job: int, number: int, max_bytes: int | None = None) -> bytes:
         """One frame in the quality it was uploaded with: for images, the original file."""

@@ -56,7 +56,7 @@ class JobFixes:
             answer = self._client.annotations(self._job)
         except NotFound:
             return conflicts(orders, f"job {self._job} no longer exists")
-        sheet = _Sheet(answer, self._labels, self._size)
+        sheet = JobSheet(answer, self._labels, self._size)
         results = [sheet.apply(order) for order in orders]
         try:
             self._write(sheet)
@@ -68,7 +68,7 @@ class JobFixes:
             ) from None
         return results
 
-    def _write(self, sheet: _Sheet) -> None:
+    def _write(self, sheet: JobSheet) -> None:
         for action, entries in (("delete", sheet.deleted), ("update", sheet.updated)):
             if entries:
                 body: Row = {"version": 0, "tags": [], "shapes": list(entries.values()), "tracks": []}
@@ -77,7 +77,7 @@ class JobFixes:
             self._client.patch_annotations(self._job, "create", create_body(sheet.added))
 
 
-class _Sheet(FixSheet):
+class JobSheet(FixSheet):
     """The shapes of a job while fixes are worked into them.
 
     Attributes:
@@ -104,6 +104,12 @@ class _Sheet(FixSheet):
             return super().apply(order)
         except DataError as error:
             return FixResult(order.finding.id, Outcome.CONFLICT, error.found)
+
+    def on(self, frame: int) -> list[Row]:
+        """The shapes of a frame with the fixes so far, as CVAT takes them; the new ones have no id."""
+        kept = [i for i in self._on_frame.get(frame, ()) if i not in self.deleted]
+        here = [self.updated.get(i) or self._read[i] for i in kept]
+        return here + [new.body for new in self.added if new.body["frame"] == frame]
 
     def _add(self, order: FixOrder) -> tuple[Outcome, str]:
         fix, (_, frame) = order.fix, _place(order)
@@ -145,7 +151,7 @@ class _Sheet(FixSheet):
             self._relabel(entry, label)
             parts.append(f"relabelled {finding.label!r} as {label!r}")
         if not is_shaped and shape is not None:
-            entry.update(_geometry(entry, shape))
+            entry.update(geometry_of(entry, shape))
             parts.append(f"moved the {label or finding.label!r} object to {where(shape)}")
         if entry.get("source") == "auto":
             entry["source"] = _JUDGED
@@ -200,8 +206,12 @@ def _one_shape(order: FixOrder) -> str:
     return ids[0]
 
 
-def _geometry(entry: Row, shape: Shape) -> Row:
-    """Points and rotation of a shape in the form that the entry has."""
+def geometry_of(entry: Row, shape: Shape) -> Row:
+    """Points and rotation of a shape in the form that the entry has.
+
+    Raises:
+        InTheWay: the entry is of another kind than the shape.
+    """
     match entry.get("type"), shape:
         case "rectangle", Box():
             return {"points": list(shape.xyxy), "rotation": shape.rotation % 360}

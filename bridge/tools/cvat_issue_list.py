@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 
 from bridge.tools.cvat import Cvat
 from bridge.tools.cvat_client import Row
+from bridge.tools.cvat_overlay_journal import is_journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class Issue:
 
 
 def read_issues(tool: Cvat, *, only_open: bool = False) -> Iterator[Issue]:
-    """Job by job, by id; two requests for a job with issues, one for a job without."""
+    """Job by job, by id, without those that labelbridge keeps notes in; two requests for a job with issues, one for a
+    job without."""
     for task, jobs in tool.jobs():
         for job in jobs:
             rows = sorted(tool.client.issues(job_id=job.id), key=lambda r: int(r["id"]))
@@ -46,10 +48,12 @@ def read_issues(tool: Cvat, *, only_open: bool = False) -> Iterator[Issue]:
             if not rows:
                 continue
             said: dict[int, list[Row]] = {}
-            for comment in tool.client.comments(job_id=job.id):
+            for comment in sorted(tool.client.comments(job_id=job.id), key=lambda c: int(c["id"])):
                 said.setdefault(int(comment["issue"]), []).append(comment)
             for row in rows:
-                yield _issue(tool, task, job.id, row, said.get(int(row["id"]), []))
+                comments = said.get(int(row["id"]), [])
+                if not (comments and is_journal(str(comments[0].get("message")))):
+                    yield _issue(tool, task, job.id, row, comments)
 
 
 def to_csv(issues: Sequence[Issue]) -> str:
@@ -88,7 +92,7 @@ def _issue(tool: Cvat, task: int, job: int, row: Row, comments: list[Row]) -> Is
         url=f"{tool.client.url}/tasks/{task}/jobs/{job}?frame={frame}",
         comments=tuple(
             Comment(_user(c.get("owner")), str(c.get("created_date") or ""), str(c.get("message") or ""))
-            for c in sorted(comments, key=lambda c: int(c["id"]))
+            for c in comments
         ),
     )
 

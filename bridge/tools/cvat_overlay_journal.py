@@ -1,0 +1,182 @@
+"""What an overlay shows, written down in CVAT itself.
+
+A task's first job has one issue for it, resolved, so that it is nobody's work. Its first comment and the later ones are
+chapters, one for each push that brought anything: every suggestion with its fix. That is the mark of our ground truth
+job: it has just the frames of all chapters, or, where a push was cut off, of all but the last ones. And it is what the
+job is made from, so that it can be deleted and made again at any time, from any data folder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+from bridge.core.findings import ErrorType, Finding, Fix
+from bridge.errors import DataError, ToolError
+from bridge.tools import FixOrder
+from bridge.tools.cvat_client import Row
+from bridge.tools.cvat_layout import item_id, parse_item_id
+from bridge.tools.fix_rules import same_shape
+
+_CHAPTER = re.compile(r"\[labelbridge draws (\[.*\])\]\s*\Z", re.DOTALL)
+_PREFACE = (
+    "labelbridge draws its suggestions over this task, with a ground truth job: open a job in the workspace Review, "
+    "and press the pin. This issue says which, for labelbridge itself. Nobody has to do anything here, but do not "
+    "delete it."
+)
+_ERRORS = {
+    "add": ErrorType.MISSING,
+    "delete": ErrorType.EXTRA,
+    "relabel": ErrorType.WRONG_CLASS,
+    "reshape": ErrorType.IMPRECISE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """One fix to draw.
+
+    Attributes:
+        job, frame: whose work it is about, and where.
+        annotation_id, revision: the object and how it was when it was scored; both empty where one is missing.
+        fix: label and shape only where the fix changes them.
+    """
+
+    finding_id: str
+    job: int
+    frame: int
+    annotation_id: str
+    revision: str
+    fix: Fix
+
+    def order(self, task: int) -> FixOrder:
+        """The fix as if it had been accepted."""
+        finding = Finding(
+            id=self.finding_id,
+            target="",
+            item_id=item_id(task, self.frame),
+            item_name="",
+            submission_id=f"{self.job}/{self.frame}",
+            annotation_ids=(self.annotation_id,) if self.annotation_id else (),
+            error=_ERRORS[self.fix.action],
+            label="",
+            score=1.0,
+            reason="",
+            fix=self.fix,
+            scorer="",
+            revisions=(self.revision,) if self.annotation_id else (),
+        )
+        return FixOrder(finding, self.fix)
+
+
+def suggestion_of(finding: Finding) -> Suggestion | None:
+    """A finding as something to draw; None where nothing says what would be right, or it is about a tag."""
+    fix, place = finding.fix, parse_item_id(finding.submission_id)
+    if place is None or fix.action not in _ERRORS:
+        return None
+    if fix.action == "add":
+        return Suggestion(finding.id, *place, "", "", fix)
+    if len(finding.annotation_ids) != 1 or len(finding.revisions) != 1:
+        return None
+    if not finding.annotation_ids[0].startswith(("shape:", "track:")):
+        return None
+    label = None if fix.label == finding.label else fix.label
+    shape = None if same_shape(fix.shape, finding.current_shape) else fix.shape
+    return Suggestion(
+        finding.id, *place, finding.annotation_ids[0], finding.revisions[0], Fix(fix.action, label, shape)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """What was written down for a task so far.
+
+    Attributes:
+        issue: where further chapters go; None where there is no journal yet.
+    """
+
+    issue: int | None = None
+    chapters: tuple[tuple[Suggestion, ...], ...] = ()
+
+    @property
+    def suggestions(self) -> tuple[Suggestion, ...]:
+        """All of them, each once, in the order in which they were written."""
+        found: dict[str, Suggestion] = {}
+        for chapter in self.chapters:
+            for suggestion in chapter:
+                found.setdefault(suggestion.finding_id, suggestion)
+        return tuple(found.values())
+
+    @property
+    def frames(self) -> frozenset[int]:
+        return frozenset(s.frame for chapter in self.chapters for s in chapter)
+
+    @property
+    def frame_sets(self) -> tuple[frozenset[int], ...]:
+        """The frames of all chapters up to each of them."""
+        sets = [frozenset(s.frame for s in chapter) for chapter in self.chapters]
+        return tuple(accumulate(sets, frozenset.union))
+
+    def with_chapter(self, issue: int, chapter: Sequence[Suggestion]) -> Journal:
+        return Journal(issue, (*self.chapters, tuple(chapter)))
+
+
+def read_journal(comments: Iterable[Row]) -> Journal:
+    """The journal among the comments of a task's first job.
+
+    Raises:
+        ToolError: a chapter of it cannot be read.
+    """
+    said: dict[int, list[Row]] = {}
+    for comment in sorted(comments, key=lambda c: int(c["id"])):
+        said.setdefault(int(comment["issue"]), []).append(comment)
+    ours = [issue for issue, rows in said.items() if _CHAPTER.search(str(rows[0].get("message")))]
+    rows = sorted((c for issue in ours for c in said[issue]), key=lambda c: int(c["id"]))
+    texts = [(int(c["issue"]), found[1]) for c in rows if (found := _CHAPTER.search(str(c.get("message"))))]
+    return Journal(min(ours, default=None), tuple(_read(issue, text) for issue, text in texts))
+
+
+def is_journal(first_comment: str) -> bool:
+    """Whether an issue that begins so is one of ours, and no person's."""
+    return _CHAPTER.search(first_comment) is not None
+
+
+def chapter_text(chapter: Sequence[Suggestion], *, is_first: bool) -> str:
+    frames = len({s.frame for s in chapter})
+    rows = [
+        {
+            "finding": s.finding_id,
+            "job": s.job,
+            "frame": s.frame,
+            "object": s.annotation_id,
+            "revision": s.revision,
+            **s.fix.to_dict(),
+        }
+        for s in chapter
+    ]
+    number = f"{len(chapter)} suggestion{'s'[: len(chapter) != 1]} on {frames} frame{'s'[: frames != 1]}."
+    data = json.dumps(rows, separators=(",", ":"), ensure_ascii=False)
+    return "\n".join([*([_PREFACE] if is_first else []), number, f"[labelbridge draws {data}]"])
+
+
+def _read(issue: int, text: str) -> tuple[Suggestion, ...]:
+    try:
+        return tuple(_suggestion(row) for row in json.loads(text))
+    except (LookupError, TypeError, ValueError, DataError) as error:
+        raise ToolError(
+            f"what labelbridge wrote into issue {issue}, to know its overlay again, cannot be read any more: {error}",
+            expected="the comments as they were written",
+            todo="Delete that issue and the ground truth job, if it is labelbridge's, and push again",
+        ) from None
+
+
+def _suggestion(row: Any) -> Suggestion:
+    fix = Fix.from_dict(row)
+    if fix.action not in _ERRORS:
+        raise ValueError(f"the action {fix.action!r}")
+    texts = (str(row["object"]), str(row["revision"]))
+    return Suggestion(str(row["finding"]), int(row["job"]), int(row["frame"]), *texts, fix)
