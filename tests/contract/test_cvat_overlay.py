@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import random
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -436,6 +438,38 @@ EVERY = [
 ]
 
 
+TABLES = ("jobs", "issues", "comments", "reports")
+
+
+def save(studio: Studio) -> Row:
+    return copy.deepcopy({name: getattr(studio.server.state, name) for name in TABLES})
+
+
+def restore(studio: Studio, saved: Row) -> None:
+    for name in TABLES:
+        setattr(studio.server.state, name, copy.deepcopy(saved[name]))
+    studio.server.state.requests.clear()
+
+
+def draw(studio: Studio, cases: Sequence[ReviewCase]) -> bool:
+    """Whether it went well."""
+    try:
+        studio.overlay().draw(cases)
+    except LabelbridgeError:
+        return False
+    return True
+
+
+def check(studio: Studio, cases: Sequence[ReviewCase], told: object) -> None:
+    """Everything is drawn, once, and written down once."""
+    assert studio.shown() == ALL_DRAWN, told
+    assert (studio.truth.stage, studio.truth.state) == ("acceptance", "completed"), told
+    assert len(studio.server.state.issues) == 1, told
+    noted = [name for text in studio.journals() for name in re.findall(r'"finding":"(\w+)"', text)]
+    assert sorted(noted) == sorted(case.finding.id for case in cases), told
+    assert studio.conflicts(), told
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("drawn_before", [False, True], ids=["first", "again"])
 @pytest.mark.parametrize(("version", "how"), EVERY)
@@ -446,31 +480,41 @@ def test_when_a_request_goes_wrong(version: str, how: str, drawn_before: bool) -
         cases = studio.cases()
         if drawn_before:
             studio.overlay().draw(cases[:3])
-        state = server.state
-        tables = ("jobs", "issues", "comments", "reports", "requests")
-        saved = copy.deepcopy({name: getattr(state, name) for name in tables if name != "requests"})
-        number = raised = calls = 0
-        while number <= calls:
-            for name in tables:
-                setattr(state, name, copy.deepcopy(saved.get(name, {})))
-            for task in state.tasks.values():
-                task.validation_mode = None
+        saved, start = save(studio), len(server.calls)
+        assert draw(studio, cases)
+        check(studio, cases, "nothing went wrong")
+        calls, failed = len(server.calls) - start, 0
+        for number in range(1, calls + 1):
+            restore(studio, saved)
             start = len(server.calls)
-            if number:
+            server.fail(number, how)
+            failed += not draw(studio, cases)
+            call = server.calls[start + number - 1]
+            assert call.status == (int(how[:3]) if how[:3].isdigit() else 0)
+            assert draw(studio, cases)
+            check(studio, cases, f"call {number} of {calls} went wrong: {call}")
+        print(f"\n{calls} calls, each with {how}: {failed} runs failed, all were made good")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["2.15", "2.80"])
+def test_when_request_after_request_goes_wrong(version: str) -> None:
+    """Several runs, each with other findings and cut off elsewhere, before one that is not."""
+    choose = random.Random(7)
+    with FakeCvat(version) as server:
+        studio = Studio(server)
+        cases, saved = studio.cases(), save(studio)
+        for _ in range(60):
+            restore(studio, saved)
+            story = []
+            for _ in range(choose.randint(2, 4)):
+                how = choose.choice(["500", "500-after", "reset-after"])
+                number, part = choose.randint(1, 20), choose.sample(cases, choose.randint(1, 5))
                 server.fail(number, how)
-            try:
-                studio.overlay().draw(cases)
-            except LabelbridgeError:
-                raised += 1
-            calls = calls or len(server.calls) - start
-            if number:
-                assert server.calls[start + number - 1].status == (int(how[:3]) if how[:3].isdigit() else 0)
-                studio.overlay().draw(cases)
-            told = f"call {number} of {calls}, {server.calls[start + max(number, 1) - 1]}"
-            assert studio.shown() == ALL_DRAWN, told
-            assert (studio.truth.stage, studio.truth.state) == ("acceptance", "completed"), told
-            assert len(state.issues) == 1, told
-            assert len(studio.journals()) == 1 + drawn_before, told
-            assert studio.conflicts(), told
-            number += 1
-        print(f"\n{calls} calls, each with {how}: {raised} runs failed, all were made good")
+                story.append((number, how, [c.finding.fix.action for c in part], draw(studio, part)))
+                server._wire.failures.planned.clear()
+            assert draw(studio, cases), story
+            check(studio, cases, story)
+            start = len(server.calls)
+            assert draw(studio, cases), story
+            assert studio.writes(start) == [], story

@@ -67,7 +67,7 @@ def create_report(ctx: Context) -> Reply:
     elif number in ctx.state.requests and ctx.state.requests[number].status in ("queued", "started"):
         raise ApiError(409, "Request is being processed")
     operation = {"type": "calculate:quality", "target": "task", "task_id": task.id, "job_id": None}
-    request = requests_queue.start(ctx, number, operation, lambda: _report(ctx, task, truth).id)
+    request = requests_queue.start(ctx, number, operation, lambda: _report(ctx, task).id)
     return Reply(202, {"rq_id": request.id})
 
 
@@ -96,8 +96,10 @@ def _truth(ctx: Context, task: Task) -> Job | None:
     return next((job for job in ctx.state.jobs_of(task.id) if job.type == "ground_truth"), None)
 
 
-def _report(ctx: Context, task: Task, truth: Job) -> QualityReport:
-    state = ctx.state
+def _report(ctx: Context, task: Task) -> QualityReport:
+    state, truth = ctx.state, _truth(ctx, task)
+    if truth is None:  # read in CVAT's public source, not in the facts: it may have been deleted meanwhile
+        raise ValueError("No report has been computed")
     now = state.now()
     whole = QualityReport(state.new_id("report"), task.id, None, None, now, task.updated, truth.updated)
     state.reports[whole.id] = whole

@@ -624,6 +624,15 @@ def test_reports_say_of_which_state_they_are(world: World) -> None:
     assert ann.send("PATCH", f"jobs/{truth}", {"state": "completed"})["updated_date"] > done["updated_date"]
 
 
+def test_a_report_when_the_ground_truth_is_gone(world: World) -> None:
+    truth, ann = truth_of(world, 1), world.client(world.ann)
+    ann.send("PATCH", f"jobs/{truth}", {"stage": "acceptance", "state": "completed"})
+    rq_id = ann.send("POST", "quality/reports", {"task_id": world.task}, 202)["rq_id"]
+    ann.ask("DELETE", f"jobs/{truth}", 204)
+    path = f"requests/{quote(rq_id, safe='')}"
+    assert [ann.get(path) for _ in range(2)][-1]["status"] == "failed"
+
+
 def test_frames_of_a_ground_truth_job_are_counted_in_the_source(world: World) -> None:
     task = world.fake.state.tasks[world.task]
     task.start_frame, task.step = 10, 2
