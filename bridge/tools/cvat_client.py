@@ -42,7 +42,7 @@ class CvatClient:
         organization: the slug of the organization to work in; empty: none. CVAT answers lists with nothing, and no
             error, when the objects asked for are in another one.
         timeout: seconds to wait for an answer.
-        sleep: what waits, here and for long operations; replaced in tests.
+        sleep: replaced in tests.
 
     Raises:
         ConfigError: the address is none, or neither a token nor a user with a password is given.
@@ -64,7 +64,6 @@ class CvatClient:
                 todo="export LABELBRIDGE_CVAT_TOKEN=…, or LABELBRIDGE_CVAT_USER and LABELBRIDGE_CVAT_PASSWORD",
             )
         limits = Limits(read_s=timeout)
-        self.sleep = sleep
         self.organization = organization
         self._login = login
         self._key = login.token

@@ -12,6 +12,7 @@ import pytest
 from cvat_harness import picture
 from fakes.cvat_server import FakeCvat
 from fakes.cvat_server.state import Job
+from fakes.tool_memory import Remembered
 from harness import finding
 
 from bridge.core.annotations import Annotation, Box, Polygon
@@ -79,11 +80,11 @@ class Studio:
 
     @property
     def tool(self) -> Cvat:
-        return Cvat(self.client(), parse_target(f"cvat:task/{self.task}"))
+        return Cvat(self.client(), parse_target(f"cvat:task/{self.task}"), Remembered())
 
     def overlay(self, **more: Any) -> Overlay:
         tool = self.tool
-        return Overlay(tool.client, tool._label_list, **more)
+        return Overlay(tool.client, tool._label_list, **{"sleep": lambda _: None, **more})
 
     def case(self, frame: int, error: ErrorType, fix: Fix, which: int | None = None) -> ReviewCase:
         tool = self.tool
@@ -394,8 +395,7 @@ class TestReports:
     def test_one_that_takes_too_long(self, studio: Studio) -> None:
         studio.server.state.polls_until_done = 10**6
         pauses: list[float] = []
-        overlay = studio.overlay(report_wait_s=60)
-        overlay._client.sleep = pauses.append
+        overlay = studio.overlay(patience_s=60, sleep=pauses.append)
         with pytest.raises(ToolError, match=r"within 60 s.*cvat_worker_quality_reports"):
             overlay.draw(studio.cases())
         assert 60 <= sum(pauses) <= 70
@@ -406,7 +406,7 @@ class TestReports:
         assert studio.conflicts()
 
     def test_one_that_fails(self, studio: Studio) -> None:
-        overlay, state = studio.overlay(), studio.server.state
+        state = studio.server.state
 
         def broken() -> object:
             raise ValueError("out of memory")
@@ -415,9 +415,8 @@ class TestReports:
             for request in state.requests.values():
                 request.work = broken
 
-        overlay._client.sleep = sleep
         with pytest.raises(ToolError, match=r"could not make the quality report.*out of memory"):
-            overlay.draw(studio.cases())
+            studio.overlay(sleep=sleep).draw(studio.cases())
 
     def test_another_is_under_way(self, studio: Studio) -> None:
         """It may have been begun before what is drawn now was there; then a second one is made."""
