@@ -6,7 +6,8 @@ a quality report is asked for, whose conflicts are the markers.
 
 A task has one ground truth job at most, so where there is one that is not ours, or whose objects somebody has changed,
 nothing is written. How ours is known: :mod:`bridge.tools.cvat_overlay_journal`. An overlay only grows: what was decided
-meanwhile stays drawn until the ground truth job is deleted by hand, save that fixes that were written agree with it.
+meanwhile stays drawn until the ground truth job and the journal's issue are deleted by hand; the objects around it are
+drawn as they are at each push.
 """
 
 from __future__ import annotations
