@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bridge.core.annotations import Annotation, Item, Shape, digest
@@ -174,9 +174,13 @@ class ReviewTasks:
         labels = parse_labels(self._client.labels(project_id=project))
         objects: list[NewObject] = []
         unshown: dict[str, DataError] = {}
+        # An object is shown once: as the subject of its own question, else beside the first that it is near.
+        shown_already = {(c.item.id, i) for c in cases for i in c.finding.annotation_ids}
         for case in cases:
+            around = [a for a in case.context if (case.item.id, a.id) not in shown_already]
+            shown_already |= {(case.item.id, a.id) for a in around}
             try:
-                objects += _objects(case, frames[case.item.id], number_of, labels)
+                objects += _objects(replace(case, context=tuple(around)), frames[case.item.id], number_of, labels)
             except DataError as error:
                 unshown[case.finding.id] = error
         if unshown:
