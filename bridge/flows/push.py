@@ -17,7 +17,7 @@ from bridge.flows.failures import Failure
 from bridge.flows.progress import Progress
 from bridge.flows.score import Journal
 from bridge.store import Run, Store, StoredFinding
-from bridge.tools import AnnotationTool, PushedCase, Review, ReviewCase
+from bridge.tools import AnnotationTool, PushedCase, Review, ReviewCase, UnshownCases
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,13 @@ def _push_cases(tool: AnnotationTool, review: Review, cases: Sequence[ReviewCase
     """Push all of them; where one cannot be shown to a reviewer, or its item is gone, it alone fails."""
     try:
         return tuple(tool.push_cases(review, cases)), ()
+    except UnshownCases as error:
+        failed = tuple(
+            Failure(_name(c.finding), str(error.reasons[c.finding.id])) for c in cases if c.finding.id in error.reasons
+        )
+        others = [c for c in cases if c.finding.id not in error.reasons]
+        pushed, more = _push_cases(tool, review, others) if others else ((), ())
+        return pushed, (*failed, *more)
     except (DataError, NotFound) as error:
         if len(cases) == 1:
             return (), (Failure(_name(cases[0].finding), str(error)),)

@@ -12,13 +12,14 @@ A read-only source (files) raises ``ToolError`` from the writing methods, and sa
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from bridge.core.annotations import Annotation, Item, LabelSet, Prediction, Record
 from bridge.core.findings import Finding, Fix, Verdict
+from bridge.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,18 @@ class Review:
     mode: str = ""
 
 
+class UnshownCases(DataError):
+    """Some of the cases cannot be shown to a reviewer; nothing was pushed, and the others can be without them.
+
+    Attributes:
+        reasons: why, by finding id.
+    """
+
+    def __init__(self, reasons: Mapping[str, DataError]) -> None:
+        super().__init__(f"{len(reasons)} findings cannot be shown: {next(iter(reasons.values()))}")
+        self.reasons = reasons
+
+
 class Outcome(StrEnum):
     """What became of a fix."""
 
@@ -147,7 +160,10 @@ class AnnotationTool(Protocol):
         """The place for this target's findings: found again when it exists, else made."""
 
     def push_cases(self, review: Review, cases: Sequence[ReviewCase]) -> list[PushedCase]:
-        """Put findings up for review; those that are there already are answered with where they are."""
+        """Put findings up for review; those that are there already are answered with where they are.
+
+        Raises ``DataError`` where one of several cannot be shown; ``UnshownCases`` where the tool knows which.
+        """
 
     def read_verdicts(self, review: Review, since: str | None) -> Iterator[Verdict]:
         """Reviewers' answers changed at or after ``since`` (ISO 8601, the tool's clock); None reads all."""

@@ -83,7 +83,7 @@ class Cvat:
         self._annotators: Mapping[str, str] | None = None
         self.notes: tuple[str, ...] = ()
         new_task = NewTask(client, lambda frame: self.read_image(frame.item))
-        self._overlay = Overlay(client, self._label_list)
+        self._overlay = Overlay(client, self._label_list, sleep=client.sleep)
         self._review_tasks = ReviewTasks(client, self._label_list, new_task, self._handover.reviewer_id)
         self._max_image_bytes = max_image_bytes
         self._labels: CvatLabels | None = None

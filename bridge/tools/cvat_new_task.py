@@ -7,7 +7,7 @@ some megabytes at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from bridge.errors import DataError, ToolError
@@ -20,6 +20,18 @@ _QUALITY = 95
 
 _SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"RIFF": ".webp", b"GIF8": ".gif", b"BM": ".bmp"}
 _TIFF = (b"II*\0", b"MM\0*")
+
+
+class BrokenFrames(DataError):
+    """Frames whose images cannot be read.
+
+    Attributes:
+        reasons: why, by task and frame number.
+    """
+
+    def __init__(self, reasons: Mapping[tuple[int, int], DataError]) -> None:
+        super().__init__(f"{len(reasons)} images cannot be read: {next(iter(reasons.values()))}")
+        self.reasons = reasons
 
 
 class NewTask:
@@ -48,7 +60,7 @@ class NewTask:
             fields: of the task: its name, its project and so on.
 
         Raises:
-            ImageError: an image cannot be read; there is no task then.
+            BrokenFrames: some images cannot be read; there is no task then.
             ToolError: CVAT makes no such task.
         """
         reference = self._reference(frames)
@@ -105,13 +117,22 @@ class NewTask:
         return None
 
     def _parcels(self, frames: Sequence[Frame]) -> Iterator[list[tuple[str, bytes]]]:
+        """The images, some megabytes at a time. Where one cannot be read the others are tried too, to name all."""
         parcel: list[tuple[str, bytes]] = []
+        broken: dict[tuple[int, int], DataError] = {}
         for index, frame in enumerate(frames):
-            image = self._read_image(frame)
+            try:
+                image = self._read_image(frame)
+            except DataError as error:
+                broken[frame.task, frame.number] = error
+            if broken:
+                continue
             parcel.append((_file_name(index, frame, image), image))
             if sum(len(data) for _, data in parcel) >= _PARCEL_BYTES:
                 yield parcel
                 parcel = []
+        if broken:
+            raise BrokenFrames(broken)
         if parcel:
             yield parcel
 

@@ -6,12 +6,14 @@ a quality report is asked for, whose conflicts are the markers.
 
 A task has one ground truth job at most, so where there is one that is not ours, or whose objects somebody has changed,
 nothing is written. How ours is known: :mod:`bridge.tools.cvat_overlay_journal`. An overlay only grows: what was decided
-meanwhile stays drawn until the ground truth job is deleted by hand, save that fixes that were written agree with it.
+meanwhile stays drawn until the ground truth job and the journal's issue are deleted by hand; the objects around it are
+drawn as they are at each push.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -24,7 +26,7 @@ from bridge.tools import ReviewCase
 from bridge.tools.cvat_client import CvatClient, RequestState, Row
 from bridge.tools.cvat_layout import Job, frames_of, is_people_job, parse_item_id, read_job
 from bridge.tools.cvat_overlay_content import SOURCE, as_accepted
-from bridge.tools.cvat_overlay_journal import Journal, Suggestion, chapter_text, read_journal, suggestion_of
+from bridge.tools.cvat_overlay_journal import DrawnFix, Journal, chapter_text, drawn_fix, read_journal
 
 _OBJECTS = 2000
 """Objects that one request creates or deletes."""
@@ -58,13 +60,22 @@ class Overlay:
 
     Args:
         labels: gives the label list of the target.
-        report_wait_s: how long a quality report may take.
+        patience_s: how long CVAT may take to make a quality report.
+        sleep: replaced in tests.
     """
 
-    def __init__(self, client: CvatClient, labels: Callable[[], CvatLabels], *, report_wait_s: float = 600.0) -> None:
+    def __init__(
+        self,
+        client: CvatClient,
+        labels: Callable[[], CvatLabels],
+        *,
+        patience_s: float = 600.0,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._client = client
         self._labels = labels
-        self._report_wait_s = report_wait_s
+        self._patience_s = patience_s
+        self._sleep = sleep
 
     def check(self, tasks: Iterable[int]) -> None:
         """Make sure that nothing stands in the way of an overlay; reads only.
@@ -89,9 +100,9 @@ class Overlay:
             ToolError: as :meth:`check`, before anything is written; or the user may not draw overlays, or CVAT failed.
                 What was written by then is found to be there by the next attempt.
         """
-        by_task: dict[int, list[Suggestion]] = {}
+        by_task: dict[int, list[DrawnFix]] = {}
         for case in cases:
-            place, suggestion = parse_item_id(case.finding.item_id), suggestion_of(case.finding)
+            place, suggestion = parse_item_id(case.finding.item_id), drawn_fix(case.finding)
             if place is not None and suggestion is not None:
                 by_task.setdefault(place[0], []).append(suggestion)
         tasks = [self._look(task) for task in sorted(by_task)]
@@ -134,7 +145,7 @@ class Overlay:
                 todo="Use --mode issues; or delete that job, and push again. Nothing was written",
             )
 
-    def _draw(self, task: _Task, suggestions: Sequence[Suggestion]) -> list[str]:
+    def _draw(self, task: _Task, suggestions: Sequence[DrawnFix]) -> list[str]:
         known = {s.finding_id for s in task.journal.suggestions}
         chapter = list({s.finding_id: s for s in suggestions if s.finding_id not in known}.values())
         try:
@@ -161,7 +172,7 @@ class Overlay:
             ]
         return []
 
-    def _write_down(self, task: _Task, chapter: Sequence[Suggestion]) -> None:
+    def _write_down(self, task: _Task, chapter: Sequence[DrawnFix]) -> None:
         issue = task.journal.issue
         text = chapter_text(chapter, is_first=issue is None)
         if issue is None:
@@ -223,13 +234,13 @@ class Overlay:
         while not self._is_reported(task, truth):
             request, state = self._client.start_quality_report(task), "running"
             while state == "running":
-                if waited >= self._report_wait_s:
+                if waited >= self._patience_s:
                     raise ToolError(
-                        f"CVAT has not made the quality report of task {task} within {self._report_wait_s:.0f} s",
+                        f"CVAT has not made the quality report of task {task} within {self._patience_s:.0f} s",
                         expected="that its worker for quality reports is running",
                         todo="Look at CVAT's service cvat_worker_quality_reports, then push again",
                     )
-                self._client.sleep(pause)
+                self._sleep(pause)
                 waited, pause = waited + pause, min(pause * 2, _LONGEST_PAUSE_S)
                 state = self._state_of(task, request)
             if state == "done":

@@ -20,14 +20,14 @@ from bridge.tools import FixOrder
 from bridge.tools.cvat_client import Row
 from bridge.tools.cvat_fixes import JobSheet, geometry_of
 from bridge.tools.cvat_layout import Frame, item_id
-from bridge.tools.cvat_overlay_journal import Suggestion
+from bridge.tools.cvat_overlay_journal import DrawnFix
 
 SOURCE = "auto"
 """The source of all that an overlay holds. CVAT's page changes it at the first edit, so that a person's work shows."""
 
 
 def as_accepted(
-    answer: Row, frames: Sequence[Frame], suggestions: Sequence[Suggestion], labels: CvatLabels
+    answer: Row, frames: Sequence[Frame], suggestions: Sequence[DrawnFix], labels: CvatLabels
 ) -> list[NewObject]:
     """The objects of some frames with the suggestions worked in, as copies to create, ordered by frame.
 

@@ -37,7 +37,7 @@ _ERRORS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Suggestion:
+class DrawnFix:
     """One fix to draw.
 
     Attributes:
@@ -73,22 +73,20 @@ class Suggestion:
         return FixOrder(finding, self.fix)
 
 
-def suggestion_of(finding: Finding) -> Suggestion | None:
+def drawn_fix(finding: Finding) -> DrawnFix | None:
     """A finding as something to draw; None where nothing says what would be right, or it is about a tag."""
     fix, place = finding.fix, parse_item_id(finding.submission_id)
     if place is None or fix.action not in _ERRORS:
         return None
     if fix.action == "add":
-        return Suggestion(finding.id, *place, "", "", fix)
+        return DrawnFix(finding.id, *place, "", "", fix)
     if len(finding.annotation_ids) != 1 or len(finding.revisions) != 1:
         return None
     if not finding.annotation_ids[0].startswith(("shape:", "track:")):
         return None
     label = None if fix.label == finding.label else fix.label
     shape = None if same_shape(fix.shape, finding.current_shape) else fix.shape
-    return Suggestion(
-        finding.id, *place, finding.annotation_ids[0], finding.revisions[0], Fix(fix.action, label, shape)
-    )
+    return DrawnFix(finding.id, *place, finding.annotation_ids[0], finding.revisions[0], Fix(fix.action, label, shape))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +98,12 @@ class Journal:
     """
 
     issue: int | None = None
-    chapters: tuple[tuple[Suggestion, ...], ...] = ()
+    chapters: tuple[tuple[DrawnFix, ...], ...] = ()
 
     @property
-    def suggestions(self) -> tuple[Suggestion, ...]:
+    def suggestions(self) -> tuple[DrawnFix, ...]:
         """All of them, each once, in the order in which they were written."""
-        found: dict[str, Suggestion] = {}
+        found: dict[str, DrawnFix] = {}
         for chapter in self.chapters:
             for suggestion in chapter:
                 found.setdefault(suggestion.finding_id, suggestion)
@@ -121,7 +119,7 @@ class Journal:
         sets = [frozenset(s.frame for s in chapter) for chapter in self.chapters]
         return tuple(accumulate(sets, frozenset.union))
 
-    def with_chapter(self, issue: int, chapter: Sequence[Suggestion]) -> Journal:
+    def with_chapter(self, issue: int, chapter: Sequence[DrawnFix]) -> Journal:
         return Journal(issue, (*self.chapters, tuple(chapter)))
 
 
@@ -145,7 +143,7 @@ def is_journal(first_comment: str) -> bool:
     return _CHAPTER.search(first_comment) is not None
 
 
-def chapter_text(chapter: Sequence[Suggestion], *, is_first: bool) -> str:
+def chapter_text(chapter: Sequence[DrawnFix], *, is_first: bool) -> str:
     frames = len({s.frame for s in chapter})
     rows = [
         {
@@ -163,7 +161,7 @@ def chapter_text(chapter: Sequence[Suggestion], *, is_first: bool) -> str:
     return "\n".join([*([_PREFACE] if is_first else []), number, f"[labelbridge draws {data}]"])
 
 
-def _read(issue: int, text: str) -> tuple[Suggestion, ...]:
+def _read(issue: int, text: str) -> tuple[DrawnFix, ...]:
     try:
         return tuple(_suggestion(row) for row in json.loads(text))
     except (LookupError, TypeError, ValueError, DataError) as error:
@@ -174,9 +172,9 @@ def _read(issue: int, text: str) -> tuple[Suggestion, ...]:
         ) from None
 
 
-def _suggestion(row: Any) -> Suggestion:
+def _suggestion(row: Any) -> DrawnFix:
     fix = Fix.from_dict(row)
     if fix.action not in _ERRORS:
         raise ValueError(f"the action {fix.action!r}")
     texts = (str(row["object"]), str(row["revision"]))
-    return Suggestion(str(row["finding"]), int(row["job"]), int(row["frame"]), *texts, fix)
+    return DrawnFix(str(row["finding"]), int(row["job"]), int(row["frame"]), *texts, fix)

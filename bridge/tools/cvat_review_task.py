@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bridge.core.annotations import Annotation, Item, Shape, digest
@@ -28,10 +28,10 @@ from bridge.dialects.cvat_labels import CvatLabels, attribute_values, parse_labe
 from bridge.dialects.cvat_new_shapes import NewObject, create_body, new_object
 from bridge.dialects.cvat_shapes import FrameObjects, Size, read_frame
 from bridge.errors import AuthError, DataError, ToolError
-from bridge.tools import PushedCase, Review, ReviewCase
+from bridge.tools import PushedCase, Review, ReviewCase, UnshownCases
 from bridge.tools.cvat_client import CvatClient, Row
 from bridge.tools.cvat_layout import Frame, read_job
-from bridge.tools.cvat_new_task import NewTask
+from bridge.tools.cvat_new_task import BrokenFrames, NewTask
 from bridge.tools.cvat_review_plan import ReviewMode
 from bridge.tools.questions import title_of
 
@@ -129,7 +129,7 @@ class ReviewTasks:
             frames: by item id.
 
         Raises:
-            DataError: a case cannot be shown.
+            UnshownCases: some cases cannot be shown.
             ToolError: the server failed; what was made by then is found and completed by the next attempt.
         """
         project = int(review.ref)
@@ -172,14 +172,31 @@ class ReviewTasks:
         shown = sorted({frames[c.item.id] for c in cases}, key=lambda f: (f.task, f.number))
         number_of = {(f.task, f.number): index for index, f in enumerate(shown)}
         labels = parse_labels(self._client.labels(project_id=project))
-        objects = [new for case in cases for new in _objects(case, frames[case.item.id], number_of, labels)]
+        objects: list[NewObject] = []
+        unshown: dict[str, DataError] = {}
+        # An object is shown once: as the subject of its own question, else beside the first that it is near.
+        shown_already = {(c.item.id, i) for c in cases for i in c.finding.annotation_ids}
+        for case in cases:
+            around = [a for a in case.context if (case.item.id, a.id) not in shown_already]
+            shown_already |= {(case.item.id, a.id) for a in around}
+            try:
+                objects += _objects(replace(case, context=tuple(around)), frames[case.item.id], number_of, labels)
+            except DataError as error:
+                unshown[case.finding.id] = error
+        if unshown:
+            raise UnshownCases(unshown)
         mark = f"[labelbridge {digest(sorted(c.finding.id for c in cases))}]"
         task, reviewer = self._found(tasks, mark), self._reviewer()
         if task is None:
             fields: Row = {"name": f"{len(cases)} findings {mark}", "project_id": project}
             if reviewer is not None:
                 fields["assignee_id"] = reviewer
-            task = self._new_task.make(fields, shown)
+            try:
+                task = self._new_task.make(fields, shown)
+            except BrokenFrames as error:
+                places = {c.finding.id: frames[c.item.id] for c in cases}
+                reasons = {i: error.reasons.get((f.task, f.number)) for i, f in places.items()}
+                raise UnshownCases({i: reason for i, reason in reasons.items() if reason}) from None
         job = read_job(next(iter(self._client.jobs_of(task))))
         answer = self._client.annotations(job.id)
         if not answer.get("shapes"):

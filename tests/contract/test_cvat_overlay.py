@@ -84,7 +84,7 @@ class Studio:
 
     def overlay(self, **more: Any) -> Overlay:
         tool = self.tool
-        return Overlay(tool.client, tool._label_list, **more)
+        return Overlay(tool.client, tool._label_list, **{"sleep": lambda _: None, **more})
 
     def case(self, frame: int, error: ErrorType, fix: Fix, which: int | None = None) -> ReviewCase:
         tool = self.tool
@@ -395,8 +395,7 @@ class TestReports:
     def test_one_that_takes_too_long(self, studio: Studio) -> None:
         studio.server.state.polls_until_done = 10**6
         pauses: list[float] = []
-        overlay = studio.overlay(report_wait_s=60)
-        overlay._client.sleep = pauses.append
+        overlay = studio.overlay(patience_s=60, sleep=pauses.append)
         with pytest.raises(ToolError, match=r"within 60 s.*cvat_worker_quality_reports"):
             overlay.draw(studio.cases())
         assert 60 <= sum(pauses) <= 70
@@ -407,7 +406,7 @@ class TestReports:
         assert studio.conflicts()
 
     def test_one_that_fails(self, studio: Studio) -> None:
-        overlay, state = studio.overlay(), studio.server.state
+        state = studio.server.state
 
         def broken() -> object:
             raise ValueError("out of memory")
@@ -416,9 +415,8 @@ class TestReports:
             for request in state.requests.values():
                 request.work = broken
 
-        overlay._client.sleep = sleep
         with pytest.raises(ToolError, match=r"could not make the quality report.*out of memory"):
-            overlay.draw(studio.cases())
+            studio.overlay(sleep=sleep).draw(studio.cases())
 
     def test_another_is_under_way(self, studio: Studio) -> None:
         """It may have been begun before what is drawn now was there; then a second one is made."""

@@ -47,6 +47,7 @@ LABELS: list[Row] = [
     {"name": "dog", "attributes": [{"name": "tame", "input_type": "select", "values": ["no", "yes"]}]},
 ]
 MIN_SCORE = 0.3
+_CHANGED = ("projects", "tasks", "labels", "jobs", "guides", "issues", "comments", "requests")
 _MARK = re.compile(r"\[labelbridge ([0-9a-f]{16})")
 
 
@@ -202,6 +203,10 @@ class CvatWorld:
             if row["frame"] == frame
         )
 
+    def review_jobs(self) -> list[Any]:
+        """The jobs of all tasks that labelbridge has made."""
+        return [job for job in self.server.state.jobs.values() if job.task not in self.tasks]
+
     def marks(self) -> Counter[str]:
         """How many issues there are for each finding."""
         state = self.server.state
@@ -214,14 +219,14 @@ class CvatWorld:
 
     # --- going back -------------------------------------------------------------------------------------------------
 
-    def copy(self) -> tuple[Any, Any, Any]:
-        """Jobs with what is in them, issues and comments, for :meth:`restore`."""
-        state = self.server.state
-        return copy.deepcopy((state.jobs, state.issues, state.comments))
+    def copy(self) -> dict[str, Any]:
+        """All that a journey may change, for :meth:`restore`."""
+        return {name: copy.deepcopy(getattr(self.server.state, name)) for name in _CHANGED}
 
-    def restore(self, saved: tuple[Any, Any, Any]) -> None:
-        state = self.server.state
-        state.jobs, state.issues, state.comments = copy.deepcopy(saved)
+    def restore(self, saved: dict[str, Any]) -> None:
+        # At once, so that what one table says of another's rows stays true of the copies.
+        for name, table in copy.deepcopy(saved).items():
+            setattr(self.server.state, name, table)
 
 
 @dataclass
