@@ -12,6 +12,7 @@ One :class:`HttpClient` speaks to one server (its *own origin*) and may fetch fr
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import threading
@@ -35,6 +36,8 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _BUSY = frozenset({429, 502, 503, 504})
 _CHUNK = 65_536
+#: Characters of an error text that are looked at, and that are shown.
+_EXCERPT, _LINE = 65_536, 300
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -451,13 +454,25 @@ def _detail(reply: Reply) -> str:
     try:
         data = json.loads(reply.body)
     except ValueError:
-        text = "" if b"<html" in reply.body[:2000].lower() else reply.body[:300].decode("utf-8", "replace")
-        return " ".join(text.split())
+        return _line(reply.body[:_EXCERPT].decode("utf-8", "replace"))
     if isinstance(data, dict):
         errors = data.get("validation_errors")
         if errors:
             return json.dumps(errors, ensure_ascii=False)[:400]
         for key in ("detail", "message", "error"):
             if isinstance(data.get(key), str) and data[key]:
-                return str(data[key])[:400]
+                return _line(data[key])
+    if isinstance(data, str):
+        return _line(data)
     return json.dumps(data, ensure_ascii=False)[:400]
+
+
+def _line(text: str) -> str:
+    """The one line of an error text that says what is wrong: of a page its title, of a traceback its last line."""
+    if re.search(r"<(!doctype|html|head|body)\b", text, re.IGNORECASE):
+        title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+        return " ".join(html.unescape(title[1]).split())[:_LINE] if title else ""
+    first = re.split(r"\n\s*\n", text.strip(), maxsplit=1)[0]
+    if first.startswith("Traceback (most recent call last)"):
+        first = text.strip().splitlines()[-1]
+    return " ".join(first.split())[:_LINE]

@@ -95,25 +95,14 @@ class CvatLabels:
         label = self.by_id.get(label_id) if type(label_id) is int else None
         return None if label is None else label.name
 
-    def require(self, name: str, label_id: int | None = None) -> Label:
+    def require(self, name: str) -> Label:
         """The label of this name.
-
-        Args:
-            label_id: the id it had when it was last seen; where the name is gone, it tells a renamed label from a
-                deleted one.
 
         Raises:
             DataError: there is none.
         """
         if name in self.by_name:
             return self.by_name[name]
-        renamed = None if label_id is None else self.name_of(label_id)
-        if renamed is not None:
-            raise DataError(
-                f"the label {name!r} was renamed to {renamed!r} in CVAT",
-                expected="the name it had when the target was scored",
-                todo="Score the target again, or give the label its old name back",
-            )
         raise DataError(
             f"CVAT has no label {name!r}",
             expected=f"one of {', '.join(map(repr, self.by_name)) or 'its labels, of which there are none'}",
@@ -144,24 +133,6 @@ def parse_labels(answer: object) -> CvatLabels:
     read = CvatLabels(labels, by_id, {label.name: label for label in labels})
     _ = read.names  # which refuses names that occur twice
     return read
-
-
-def label_changes(before: CvatLabels, now: CvatLabels) -> list[str]:
-    """What became of the labels since an earlier look, one sentence each: gone, renamed, another type.
-
-    New labels are no change: nothing that was read before has them.
-    """
-    found = []
-    for old in before.labels:
-        new, same_name = now.by_id.get(old.id), now.by_name.get(old.name)
-        if new is None:
-            replaced = " and made again, so that objects which had it are gone" if same_name else ""
-            found.append(f"the label {old.name!r} was deleted{replaced}")
-        elif new.name != old.name:
-            found.append(f"the label {old.name!r} was renamed to {new.name!r}")
-        elif new.type != old.type:
-            found.append(f"the label {old.name!r} took {old.type} shapes and takes {new.type} ones now")
-    return found
 
 
 def attribute_values(entries: object, label: Label | None) -> dict[str, str]:

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import numpy as np
 
 from bridge.core.annotations import Box, Mask, Polygon, Prediction, Shape, Tag, TextSpan
-from bridge.core.findings import Fix
 from bridge.core.geometry import Point, box_corners, clip_to_image, envelope, polygon_area
 from bridge.core.masks import MaskCrop
 from bridge.core.rle import MAX_PIXELS, encode_cvat
@@ -107,17 +106,6 @@ def new_prediction(
         server_score=server_score,
         outline=outline,
     )
-
-
-def new_fix(fix: Fix, frame: int, labels: CvatLabels, size: Size, *, outline: Outline | None = None) -> NewObject:
-    """What a fix wants to be there, as an object to create; see :func:`new_object`.
-
-    Raises:
-        DataError: also where the fix has no label or no shape, as one that deletes.
-    """
-    if fix.label is None or fix.shape is None:
-        raise DataError(f"a fix that would {fix.action!r} has no object to create", expected="a label and a shape")
-    return new_object(fix.label, fix.shape, frame, labels, size, outline=outline)
 
 
 def create_body(objects: Iterable[NewObject]) -> dict[str, Any]:

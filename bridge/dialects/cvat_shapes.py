@@ -12,10 +12,8 @@ apart; :func:`entry_revision` does. CVAT stores nearly anything, so what is read
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Literal
 
 import numpy as np
@@ -46,17 +44,6 @@ Origin = Literal["manual", "prediction", "prediction-changed"]
 READ_TYPES = ("rectangle", "polygon", "mask", "ellipse")
 
 _ORIGINS: Mapping[str, Origin] = {"auto": "prediction", "semi-auto": "prediction-changed"}
-#: What :func:`score_text` writes, and what CVAT keeps of a detection of our function.
-_OUR_SCORE = re.compile(r"[01]\.\d{2}(\d{2})?")
-
-
-class Author(StrEnum):
-    """Whose an object is, as far as it shows. Only ``OURS`` may be replaced or deleted by a machine."""
-
-    OURS = "ours"
-    EDITED = "edited"
-    OTHER_MODEL = "other_model"
-    PERSON = "person"
 
 
 @dataclass(slots=True)
@@ -74,15 +61,12 @@ class FrameReading:
     Attributes:
         annotations: the objects whose geometry labelbridge reads.
         problems: what is wrong with objects; one that is broken may be here only.
-        revisions: for each object with an id, those left alone and broken ones included, its
-            :func:`entry_revision`, by annotation id.
         passed_over: the objects that were left alone (polylines, points, cuboids, skeletons and types of a later
             CVAT), with their type, by annotation id.
     """
 
     annotations: tuple[Annotation, ...] = ()
     problems: tuple[Problem, ...] = ()
-    revisions: Mapping[str, str] = field(default_factory=dict)
     passed_over: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -132,7 +116,7 @@ def read_frame(objects: FrameObjects, labels: CvatLabels, size: Size | None, sub
     """
     annotations: list[Annotation] = []
     problems: list[Problem] = []
-    revisions: dict[str, str] = {}
+    seen: set[str] = set()
     passed_over: dict[str, str] = {}
 
     def report(kind: ErrorType, message: str, annotation_id: str | None) -> None:
@@ -144,10 +128,10 @@ def read_frame(objects: FrameObjects, labels: CvatLabels, size: Size | None, sub
             if annotation_id is None:
                 report(ErrorType.DEGENERATE_SHAPE, f"{called} cannot be told from others", None)
                 continue
-            if annotation_id in revisions:
+            if annotation_id in seen:
                 report(ErrorType.DEGENERATE_SHAPE, f"{called} occurs twice; the first one counts", annotation_id)
                 continue
-            revisions[annotation_id] = entry_revision(entry, labels)
+            seen.add(annotation_id)
             if name == "shape" and (entry.get("type") not in READ_TYPES or entry.get("outside") is True):
                 passed_over[annotation_id] = str(entry.get("type"))
                 continue
@@ -167,7 +151,7 @@ def read_frame(objects: FrameObjects, labels: CvatLabels, size: Size | None, sub
                 message = f"{called} has the label {label}, which CVAT's label list does not have any more"
                 report(ErrorType.UNKNOWN_LABEL, message, annotation_id)
             annotations.append(Annotation(annotation_id, label, shape, origin_of(entry)))
-    return FrameReading(tuple(annotations), tuple(problems), revisions, passed_over)
+    return FrameReading(tuple(annotations), tuple(problems), passed_over)
 
 
 def annotation_id_of(name: str, entry: object) -> str | None:
@@ -237,41 +221,6 @@ def entry_revision(entry: Entry, labels: CvatLabels) -> str:
     return digest(_content(entry, labels))
 
 
-def author_of(entry: Entry, labels: CvatLabels, written: str | None = None) -> Author:
-    """Whose a tag or shape is.
-
-    A person's are those of the sources ``manual``, ``file``, ``consensus`` and any that is not known; ``semi-auto``
-    is what CVAT's page makes of a suggestion at the first edit. One of the source ``auto`` is ours where it has the
-    revision that we wrote; or, where that is not known, where its label has a score attribute and that holds a score
-    in our form. That says less: another model may write scores in the same form.
-
-    Args:
-        written: the :func:`entry_revision` it had when we wrote it, or None.
-    """
-    match origin_of(entry):
-        case "manual":
-            return Author.PERSON
-        case "prediction-changed":
-            return Author.EDITED
-    if written is not None:
-        return Author.OURS if entry_revision(entry, labels) == written else Author.EDITED
-    text = _score_value(entry, labels)
-    return Author.OURS if text is not None and _OUR_SCORE.fullmatch(text) else Author.OTHER_MODEL
-
-
-def score_of(entry: Entry, labels: CvatLabels) -> float | None:
-    """The confidence of a suggestion, in [0, 1]: its label's score attribute, else CVAT's own ``score``; or None."""
-    text = _score_value(entry, labels)
-    for value in (text, entry.get("score")):
-        try:
-            number = float(value) if isinstance(value, str | int | float) else math.nan
-        except (ValueError, OverflowError):
-            continue
-        if 0 <= number <= 1:
-            return number
-    return None
-
-
 def mask_from_points(points: Sequence[float], height: int, width: int) -> Mask:
     """A CVAT mask's ``points`` as run lengths of the whole frame of ``height`` x ``width`` pixels.
 
@@ -320,15 +269,6 @@ def _rounded(values: object) -> object:
             return (np.round(np.array(values, dtype=np.float64), 2) + 0.0).tolist()
     except (TypeError, ValueError, OverflowError):
         return values
-
-
-def _score_value(entry: Entry, labels: CvatLabels) -> str | None:
-    """What the score attribute holds; None where the label has none."""
-    label_id = entry.get("label_id")
-    label = labels.by_id.get(label_id) if type(label_id) is int else None
-    if label is None or label.score_attribute is None:
-        return None
-    return attribute_values(entry.get("attributes"), label)[label.score_attribute.name].strip()
 
 
 def _called(name: str, entry: object) -> str:

@@ -14,7 +14,7 @@ Annotations are named ``track:<id>@<frame>``.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -29,7 +29,6 @@ from bridge.dialects.cvat_shapes import (
     READ_TYPES,
     Entry,
     Size,
-    entry_revision,
     origin_of,
     shape_from_entry,
     shape_problem,
@@ -47,13 +46,11 @@ class TrackedObject:
     Attributes:
         keyframe: whether a person (or a model) placed it on this very frame; else it is interpolated, and changing it
             would make a keyframe.
-        revision: as :func:`bridge.dialects.cvat_shapes.entry_revision`, of the object as it is on this frame.
     """
 
     frame: int
     annotation: Annotation
     keyframe: bool
-    revision: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +189,7 @@ class _TrackReader:
                 self._report(ErrorType.UNKNOWN_LABEL, frame, message)
             self._told = True
         annotation = Annotation(self._name(frame), label, shape, origin_of(self._track))
-        yield TrackedObject(frame, annotation, keyframe, entry_revision(self._whole(key), self._labels))
+        yield TrackedObject(frame, annotation, keyframe)
 
     def _shape(self, key: Entry, size: Size | None) -> Shape:
         """The geometry of a keyframe; a mask that holds is read once."""
@@ -200,18 +197,46 @@ class _TrackReader:
             self._last = (key, size, shape_from_entry(key, size))
         return self._last[2]
 
-    def _whole(self, key: Entry) -> dict[str, Any]:
-        """A keyframe with what its track says once for all of them."""
-        attributes = [*_list(self._track.get("attributes")), *_list(key.get("attributes"))]
-        common = {name: self._track.get(name) for name in ("label_id", "group", "source")}
-        return {**key, **common, "attributes": attributes}
-
     def _name(self, frame: int) -> str:
         return f"track:{self._track['id']}@{frame}"
 
     def _report(self, kind: ErrorType, frame: int, message: str) -> None:
         text = f"track {self._track['id']} on frame {frame}: {message}"
         self.problems.append((frame, Problem(str(kind), text, self._name(frame), self._submission_id)))
+
+
+@dataclass(frozen=True, slots=True)
+class TrackPoint:
+    """What a track says of one frame.
+
+    Attributes:
+        entry: a keyframe, or the form of one that is not there: without an id, moved between the two around it.
+        keyframe: whether it is one.
+        repeated: whether there are several for this frame, or for one of those that it is moved between.
+        morphing: whether it is an outline between two keyframes that differ.
+    """
+
+    entry: Entry
+    keyframe: bool
+    repeated: bool
+    morphing: bool
+
+
+def track_on(track: Entry, frame: int) -> TrackPoint | None:
+    """What a track that can be read there says of a frame; None where it begins later."""
+    keys = _keyframes(track)
+    at = bisect_right(keys, frame, key=lambda key: int(key["frame"]))
+    if not at:
+        return None
+    key, behind = keys[at - 1], keys[at] if at < len(keys) else None
+    around = [k["frame"] for k in keys[max(at - 2, 0) : at + 2]]
+    repeated = len(set(around)) < len(around)
+    if key["frame"] == frame:
+        return TrackPoint(key, True, repeated, False)
+    ((_, entry),) = _between(key, behind, [frame])
+    entry = {name: value for name, value in entry.items() if name != "id"} | {"frame": frame}
+    morphing = key["type"] == "polygon" and behind is not None and behind.get("points") != key["points"]
+    return TrackPoint(entry, False, repeated, morphing)
 
 
 def _between(key: Entry, behind: Entry | None, frames: Sequence[int]) -> Iterator[tuple[int, Entry]]:

@@ -11,7 +11,7 @@ import numpy as np
 from bridge.core.annotations import Annotation, Box, Record
 from bridge.core.findings import REVIEWED_TYPES, ErrorType, Event, Finding, State
 from bridge.core.geometry import pair_iou
-from bridge.errors import DataError
+from bridge.errors import DataError, NotFound
 from bridge.flows.durable import Step
 from bridge.flows.failures import Failure
 from bridge.flows.progress import Progress
@@ -104,41 +104,44 @@ def _push_chunk(
     tool: AnnotationTool, review: Review, findings: Sequence[Finding], records: Mapping[str, Record], journal: Journal
 ) -> _Pushed:
     store = journal.store
-    pushed, failures = _push_cases(tool, review, [_case(tool, finding, records) for finding in findings])
+    # Checks of image files also find items that nobody has submitted, which no snapshot holds.
+    others = {f.item_id for f in findings} - records.keys()
+    known = {**records, **tool.read_records(others)} if others else records
+    gone = [Failure(_name(f), "the item is gone") for f in findings if f.item_id not in known]
+    cases = [_case(f, known[f.item_id]) for f in findings if f.item_id in known]
+    pushed, failures = _push_cases(tool, review, cases)
     at = journal.now()
     for case in pushed:
         store.record_push(case.finding_id, review.ref, case.ref, case.url, at)
         if store.finding(case.finding_id).state in (State.OPEN, State.REOPENED):
             store.transition(case.finding_id, Event.PUSH, at, "labelbridge", {"ref": case.ref})
-    return pushed, failures
+    return pushed, (*gone, *failures)
 
 
-def _case(tool: AnnotationTool, finding: Finding, records: Mapping[str, Record]) -> ReviewCase:
-    record = records.get(finding.item_id)
-    if record is None:
-        # Checks of image files also find items that nobody has submitted, which no snapshot holds.
-        record = tool.read_record(finding.item_id)
+def _case(finding: Finding, record: Record) -> ReviewCase:
     return ReviewCase(finding, record.item, context(finding, record))
 
 
+def _name(finding: Finding) -> str:
+    return f"finding {finding.id} ({finding.item_name})"
+
+
 def _push_cases(tool: AnnotationTool, review: Review, cases: Sequence[ReviewCase]) -> _Pushed:
-    """Push all of them; where one cannot be shown to a reviewer, it alone fails."""
+    """Push all of them; where one cannot be shown to a reviewer, or its item is gone, it alone fails."""
     try:
         return tuple(tool.push_cases(review, cases)), ()
     except UnshownCases as error:
         failed = tuple(
-            Failure(f"finding {c.finding.id} ({c.finding.item_name})", str(error.reasons[c.finding.id]))
-            for c in cases
-            if c.finding.id in error.reasons
+            Failure(_name(c.finding), str(error.reasons[c.finding.id])) for c in cases if c.finding.id in error.reasons
         )
         others = [c for c in cases if c.finding.id not in error.reasons]
         pushed, more = _push_cases(tool, review, others) if others else ((), ())
         return pushed, (*failed, *more)
-    except DataError as error:
+    except (DataError, NotFound) as error:
         if len(cases) == 1:
-            finding = cases[0].finding
-            return (), (Failure(f"finding {finding.id} ({finding.item_name})", str(error)),)
-    parts = [_push_cases(tool, review, [case]) for case in cases]
+            return (), (Failure(_name(cases[0].finding), str(error)),)
+    middle = len(cases) // 2
+    parts = [_push_cases(tool, review, half) for half in (cases[:middle], cases[middle:])]
     return tuple(case for done, _ in parts for case in done), tuple(f for _, failed in parts for f in failed)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from bridge.core.annotations import LabelSet, Record
+from bridge.core.annotations import Record
 from bridge.core.findings import ErrorType, Event, Finding, State
 from bridge.core.objects import build_workload
 from bridge.errors import DataError, ImageError
@@ -200,7 +200,7 @@ def _judge(
     begun_at = time.perf_counter()
     findings = check_records(target, begun.info.labels, records)
     findings += check_images(target, [fact for p in pages for fact in p.facts])
-    findings += _review(target, begun.info.labels, records, counts, scorer, options)
+    findings += _review(begun.info, records, counts, scorer, options)
     seconds = time.perf_counter() - begun_at
     failures = tuple(f for p in pages for f in p.failures)
     _reopen_undone(store, target, findings, records, journal.now())
@@ -245,13 +245,14 @@ def _reopen_undone(store: Store, target: str, findings: Sequence[Finding], recor
 
 
 def _review(
-    target: str, labels: LabelSet, records: Sequence[Record], counts: Counts, scorer: Scorer, options: ScoreOptions
+    info: TargetInfo, records: Sequence[Record], counts: Counts, scorer: Scorer, options: ScoreOptions
 ) -> list[Finding]:
+    target = info.target
     if not counts.submissions:
         raise DataError(
             f"nothing is submitted in {target}: {counts.items} items, no annotations",
             expected="at least one submitted annotation",
-            todo="Label and submit some items in the tool first, then score again",
+            todo=f"{info.to_submit}, then score again",
         )
     predicted = [record for record in records if record.predicted_by]
     if not predicted:
@@ -260,6 +261,6 @@ def _review(
             expected="predictions to hold the annotations against",
             todo="Run `labelbridge prelabel` first, or name a source: --detector NAME or --predictions FILE",
         )
-    workload = build_workload(target, labels, predicted)
+    workload = build_workload(target, info.labels, predicted)
     suspects = scorer.score(workload)
     return explain.findings(workload, suspects.rows(suspects.score >= options.keep), scorer.name)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-from bridge.core.annotations import Record
 from bridge.core.findings import UNDECIDED, Event, State, Verdict
 from bridge.core.moments import parse_moment
 from bridge.errors import DataError, NotFound
@@ -17,7 +16,7 @@ from bridge.flows.failures import Failure
 from bridge.flows.fixed import is_fixed, order_of
 from bridge.flows.progress import Progress
 from bridge.flows.score import Journal
-from bridge.tools import AnnotationTool, FixOrder, Outcome, Review
+from bridge.tools import AnnotationTool, Outcome, Review
 
 _OVERLAP = timedelta(minutes=5)
 """Answers this much older than the latest one known are read again: a tool may show one later than it dates it."""
@@ -43,7 +42,6 @@ class SyncResult:
 class _Written:
     outcomes: tuple[str, ...]
     conflicts: tuple[str, ...]
-    failures: tuple[Failure, ...]
 
 
 def sync(
@@ -80,14 +78,16 @@ def sync(
             verified=again[State.VERIFIED],
             reopened=again[State.REOPENED],
             conflicts=tuple(c for w in written for c in w.conflicts),
-            failures=(*read[1], *(f for w in written for f in w.failures)),
+            failures=read[1],
         )
 
     return journal.durable.run(f"sync {target}", [r.ref for r in reviews], journey)
 
 
 def _in_state(journal: Journal, target: str, state: State) -> list[str]:
-    return [s.finding.id for s in journal.store.findings(target=target, states=(state,))]
+    """Ordered so that those of one submission come together, and where a tool counts in places, those of one place."""
+    found = journal.store.findings(target=target, states=(state,))
+    return [s.finding.id for s in sorted(found, key=lambda s: s.finding.submission_id)]
 
 
 def _read(
@@ -136,13 +136,13 @@ def _is_known(verdict: Verdict, state: State, known: Sequence[Verdict]) -> bool:
 
     Of one time it is the same, whatever it says: where a tool reads an answer from what an object became, it would
     follow later edits. Of a later time it is the same too if it repeats that source's last, unless an answer is awaited
-    again: some tools only tell when anything was last answered there.
+    again or could not be carried out: some tools only tell when anything was last answered there.
     """
     said = [v for v in known if v.source == verdict.source]
     if any(v.decided_at == verdict.decided_at for v in said):
         return True
     is_repeated = bool(said) and (said[-1].decision, said[-1].fix) == (verdict.decision, verdict.fix)
-    return is_repeated and state not in UNDECIDED
+    return is_repeated and state not in (*UNDECIDED, State.CONFLICT)
 
 
 def _fix(tool: AnnotationTool, ids: Sequence[str], journal: Journal) -> _Written:
@@ -150,46 +150,29 @@ def _fix(tool: AnnotationTool, ids: Sequence[str], journal: Journal) -> _Written
     orders = [order_of(store.finding(i)) for i in ids]
     outcomes: list[str] = []
     conflicts: list[str] = []
-    failures: list[Failure] = []
-    by_submission: dict[str, list[FixOrder]] = defaultdict(list)
-    for order in orders:
-        by_submission[order.finding.submission_id].append(order)
-    for group in by_submission.values():
-        try:
-            results = tool.apply_fixes(group)
-        except NotFound as error:
-            failures.extend(Failure(f"finding {o.finding.id} ({o.finding.item_name})", str(error)) for o in group)
-            continue
-        for order, result in zip(group, results, strict=True):
-            at = journal.now()
-            event = Event.CONFLICT if result.outcome is Outcome.CONFLICT else Event.APPLY
-            before = {"label": order.finding.label, "revisions": list(order.finding.revisions)}
-            store.record_fix(order.finding.id, result.outcome, result.message, before, order.fix.to_dict(), at)
-            if store.finding(order.finding.id).state is State.ACCEPTED:
-                store.transition(order.finding.id, event, at, "labelbridge", {"message": result.message})
-            outcomes.append(str(result.outcome))
-            if result.outcome is Outcome.CONFLICT:
-                conflicts.append(f"{order.finding.item_name}: {result.message}")
-    return _Written(tuple(outcomes), tuple(conflicts), tuple(failures))
+    for order, result in zip(orders, tool.apply_fixes(orders), strict=True):
+        at = journal.now()
+        event = Event.CONFLICT if result.outcome is Outcome.CONFLICT else Event.APPLY
+        before = {"label": order.finding.label, "revisions": list(order.finding.revisions)}
+        store.record_fix(order.finding.id, result.outcome, result.message, before, order.fix.to_dict(), at)
+        if store.finding(order.finding.id).state is State.ACCEPTED:
+            store.transition(order.finding.id, event, at, "labelbridge", {"message": result.message})
+        outcomes.append(str(result.outcome))
+        if result.outcome is Outcome.CONFLICT:
+            conflicts.append(f"{order.finding.item_name}: {result.message}")
+    return _Written(tuple(outcomes), tuple(conflicts))
 
 
 def _verify(tool: AnnotationTool, ids: Sequence[str], journal: Journal) -> Counter[str]:
-    """Read each fixed item again; a fix that is not there any more reopens its finding."""
+    """Read the fixed items again; a fix that is not there any more reopens its finding."""
     store = journal.store
-    counts: Counter[str] = Counter()
-    records: dict[str, Record | None] = {}
-    for finding_id in ids:
-        stored = store.finding(finding_id)
-        if stored.state is not State.APPLIED:
-            counts[stored.state] += 1  # by an attempt that was cut off
-            continue
-        item_id = stored.finding.item_id
-        if item_id not in records:
-            try:
-                records[item_id] = tool.read_record(item_id)
-            except NotFound:
-                records[item_id] = None
-        holds = is_fixed(order_of(stored), records[item_id])
+    every = [store.finding(i) for i in ids]
+    # Those in another state were judged by an attempt that was cut off.
+    counts: Counter[str] = Counter(s.state for s in every if s.state is not State.APPLIED)
+    left = [s for s in every if s.state is State.APPLIED]
+    records = tool.read_records({s.finding.item_id for s in left}) if left else {}
+    for stored in left:
+        holds = is_fixed(order_of(stored), records.get(stored.finding.item_id))
         event = Event.VERIFY if holds else Event.REOPEN
-        counts[store.transition(finding_id, event, journal.now(), "labelbridge", {})] += 1
+        counts[store.transition(stored.finding.id, event, journal.now(), "labelbridge", {})] += 1
     return counts

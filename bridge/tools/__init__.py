@@ -12,19 +12,22 @@ A read-only source (files) raises ``ToolError`` from the writing methods, and sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from bridge.core.annotations import Annotation, Item, LabelSet, Prediction, Record
 from bridge.core.findings import Finding, Fix, Verdict
-from bridge.errors import DataError
+from bridge.errors import DataError, LabelbridgeError
 
 
 @dataclass(frozen=True, slots=True)
 class TargetInfo:
-    """What a target is. ``url`` is for a person's browser; empty for files. ``items`` is the number of items."""
+    """What a target is. ``url`` is for a person's browser; empty for files. ``items`` is the number of items.
+
+    ``to_submit`` says what a person does to submit work: an item that is not submitted is not scored.
+    """
 
     target: str
     title: str
@@ -32,6 +35,7 @@ class TargetInfo:
     items: int
     url: str = ""
     writable: bool = True
+    to_submit: str = "Label and submit some items in the tool first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class UnshownCases(DataError):
         reasons: why, by finding id.
     """
 
-    def __init__(self, reasons: Mapping[str, DataError]) -> None:
+    def __init__(self, reasons: Mapping[str, LabelbridgeError]) -> None:
         super().__init__(f"{len(reasons)} findings cannot be shown: {next(iter(reasons.values()))}")
         self.reasons = reasons
 
@@ -135,8 +139,11 @@ class AnnotationTool(Protocol):
         names those of them that hold a prediction for the item, an empty one included.
         """
 
-    def read_record(self, item_id: str) -> Record:
-        """One item as it is now, without predictions. Raises ``NotFound``."""
+    def read_records(self, item_ids: Collection[str]) -> dict[str, Record]:
+        """Items as they are now, without predictions, by id; those that are gone are left out.
+
+        Work that was submitted once and taken up again since is among it.
+        """
 
     def read_image(self, item: Item) -> bytes:
         """The image file as stored. Raises ``ImageError`` (naming the item) when it cannot be had."""
@@ -162,4 +169,7 @@ class AnnotationTool(Protocol):
         """Reviewers' answers changed at or after ``since`` (ISO 8601, the tool's clock); None reads all."""
 
     def apply_fixes(self, orders: Sequence[FixOrder]) -> list[FixResult]:
-        """Write fixes where the object is unchanged since it was scored; one result per order, in order."""
+        """Write fixes where the object is unchanged since it was scored; one result per order, in order.
+
+        What lies in one place MUST be written together. A place that is gone is a conflict of the fixes concerned.
+        """

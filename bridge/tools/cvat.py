@@ -12,8 +12,9 @@ item that takes no suggestions (any more) counts as predicted by it.
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from bridge.core.annotations import Annotation, Item, LabelSet, Problem, Record, Submission
@@ -22,8 +23,28 @@ from bridge.core.tool_memory import Suggestion, ToolMemory
 from bridge.dialects.cvat_labels import CvatLabels, parse_labels
 from bridge.dialects.cvat_shapes import FrameObjects, Size, read_frame, split_frames
 from bridge.dialects.cvat_tracks import TrackedObject, read_tracks
-from bridge.errors import ConfigError, DataError, ImageError, NotFound, ToolError, ToolUnreachable, UsageError
-from bridge.tools import FixOrder, FixResult, Outcome, Page, Prelabel, PushedCase, Review, ReviewCase, TargetInfo
+from bridge.errors import (
+    ConfigError,
+    DataError,
+    ImageError,
+    LabelbridgeError,
+    NotFound,
+    ToolError,
+    ToolUnreachable,
+    UsageError,
+)
+from bridge.tools import (
+    FixOrder,
+    FixResult,
+    Outcome,
+    Page,
+    Prelabel,
+    PushedCase,
+    Review,
+    ReviewCase,
+    TargetInfo,
+    UnshownCases,
+)
 from bridge.tools.cvat_acceptance import Acceptance, acceptance
 from bridge.tools.cvat_client import CvatClient, Row
 from bridge.tools.cvat_fixes import JobFixes
@@ -45,7 +66,9 @@ from bridge.tools.cvat_review_plan import ReviewMode, ReviewPlan
 from bridge.tools.cvat_review_task import ReviewTasks
 from bridge.tools.cvat_suggestions import Remembered, Suggestions, by_frame, standing, takes, takes_suggestions
 from bridge.tools.cvat_target import CvatTarget
+from bridge.tools.fix_rules import InTheWay
 
+_TO_SUBMIT = "Complete a job in CVAT first (Menu > Finish the job), or set its stage to validation"
 _LAYOUTS = 4
 _JOBS = 8
 
@@ -122,7 +145,8 @@ class Cvat:
             row = client.job(what.id)
             title = f"job {what.id} of task {row.get('task_id')}"
             items = int(row.get("frame_count") or read_job(row).stop - read_job(row).start + 1)
-        return TargetInfo(self.target, title, self._label_list().names, items, self.url)
+        names = self._label_list().names
+        return TargetInfo(self.target, title, names, items, self.url, to_submit=_TO_SUBMIT)
 
     def read_page(self, after: str | None, limit: int, model: str | None = None) -> Page:
         """See :meth:`bridge.tools.AnnotationTool.read_page`. The cursor is the id of the last item.
@@ -144,9 +168,16 @@ class Cvat:
         self._next = None
         return Page(tuple(self._record(f, model) for f in frames), None)
 
-    def read_record(self, item_id: str) -> Record:
+    def read_records(self, item_ids: Collection[str]) -> dict[str, Record]:
+        """See :meth:`bridge.tools.AnnotationTool.read_records`. As many requests as a page over the same jobs."""
         self._forget()
-        return self._record(self._frame(item_id))
+        self._task_ids()
+        records: dict[str, Record] = {}
+        # In the order of the jobs, so that each is read once.
+        for item_id in sorted(item_ids, key=lambda i: parse_item_id(i) or (0, 0)):
+            with contextlib.suppress(NotFound):
+                records[item_id] = self._record(self._frame(item_id), any_state=True)
+        return records
 
     def read_image(self, item: Item) -> bytes:
         place = parse_frame_reference(item.image)
@@ -183,7 +214,15 @@ class Cvat:
 
     def push_cases(self, review: Review, cases: Sequence[ReviewCase]) -> list[PushedCase]:
         self._forget()
-        frames = {c.item.id: self._frame(c.item.id) for c in cases}
+        frames: dict[str, Frame] = {}
+        gone: dict[str, LabelbridgeError] = {}
+        for case in cases:
+            try:
+                frames[case.item.id] = self._frame(case.item.id)
+            except NotFound as error:
+                gone[case.finding.id] = error
+        if gone:
+            raise UnshownCases(gone)
         if self._plan.mode is ReviewMode.TASK:
             return self._review_tasks.push(review, cases, frames)
         if self._plan.mode is ReviewMode.OVERLAY:
@@ -228,18 +267,17 @@ class Cvat:
         """See :meth:`bridge.tools.AnnotationTool.apply_fixes`.
 
         All fixes of one job are written together: one request reads it, and one each creates, updates and deletes.
-        One more reads the label list, as a label may have been renamed.
+        A few more read anew what may have changed: the label list, and each task's jobs and frames.
         """
-        self._labels = None
-        groups: dict[int, list[int]] = {}
+        self._forget()
+        self._task_ids()
+        groups: dict[Job, list[int]] = {}
         results: dict[int, FixResult] = {}
         for index, order in enumerate(orders):
-            place = parse_item_id(order.finding.submission_id)
-            if place is None:
-                message = "the finding is about the item, not about somebody's submission"
-                results[index] = FixResult(order.finding.id, Outcome.CONFLICT, message)
-            else:
-                groups.setdefault(place[0], []).append(index)
+            try:
+                groups.setdefault(self._job_of(order), []).append(index)
+            except InTheWay as reason:
+                results[index] = FixResult(order.finding.id, Outcome.CONFLICT, str(reason))
         for job, indices in groups.items():
             fixes = JobFixes(self.client, job, self._label_list(), self._size)
             results.update(zip(indices, fixes.apply([orders[i] for i in indices]), strict=True))
@@ -356,6 +394,28 @@ class Cvat:
                     return frame
         raise NotFound(f"{self.target} has no frame {item_id}", todo="It may have been deleted; score the target again")
 
+    def _job_of(self, order: FixOrder) -> Job:
+        """The job that a fix goes into.
+
+        Raises:
+            InTheWay: its frame or its job is gone, or somebody is at work in it.
+        """
+        finding = order.finding
+        place = parse_item_id(finding.submission_id)
+        if place is None:
+            raise InTheWay("the finding is about the item, not about somebody's submission")
+        try:
+            frame = self._frame(finding.item_id)
+        except NotFound:
+            raise InTheWay(f"frame {finding.item_id} was deleted since it was scored") from None
+        job = next((job for job in frame.jobs if job.id == place[0]), None)
+        if job is None:
+            raise InTheWay(f"frame {finding.item_id} is no longer in job {place[0]}")
+        if job.is_in_work and "state" not in self.what.filters:
+            who = job.assignee or "somebody"
+            raise InTheWay(f"job {job.id} was taken up again since it was scored, and {who} is at work in it")
+        return job
+
     def _size(self, item_id: str) -> Size:
         frame = self._frame(item_id)
         if frame.width is None or frame.height is None:
@@ -367,11 +427,12 @@ class Cvat:
             self._labels = parse_labels(self.client.labels(**{f"{self.what.kind}_id": self.what.id}))
         return self._labels
 
-    def _record(self, frame: Frame, model: str | None = None) -> Record:
+    def _record(self, frame: Frame, model: str | None = None, *, any_state: bool = False) -> Record:
+        any_state = any_state or "state" in self.what.filters or "stage" in self.what.filters
         submissions: list[Submission] = []
         problems: list[Problem] = []
         for job in frame.jobs:
-            if job.is_submitted or "state" in self.what.filters or "stage" in self.what.filters:
+            if job.is_submitted or any_state:
                 annotations, wrong = self._content(job).on(frame)
                 submissions.append(Submission(f"{job.id}/{frame.number}", self._annotator(job), annotations))
                 problems += wrong

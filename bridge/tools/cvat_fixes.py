@@ -1,5 +1,8 @@
 """Accepted fixes into a CVAT job, without touching anything else that is in it.
 
+In a track, a fix of an object's place makes or changes one keyframe, a deleted object is outside on that one frame, and
+another label is one of the whole track, as in CVAT's editor.
+
 CVAT has no locks and no versions. The job is read, each fix is judged against what is there now, and only the objects
 concerned are deleted, updated or created, by their own ids: never the whole job (a PUT would give every object a new
 id). An annotator whose page is open at that moment keeps what it shows, and saves by difference.
@@ -9,14 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bridge.core.annotations import Annotation, Box, Polygon, Shape
+from bridge.core.annotations import Annotation, Box, Polygon, Shape, revision_of
 from bridge.dialects.cvat_labels import CvatLabels, attribute_values
 from bridge.dialects.cvat_new_shapes import NewObject, create_body, new_object
 from bridge.dialects.cvat_shapes import FrameObjects, Size, read_frame
+from bridge.dialects.cvat_track_edits import hide_on, relabel_track, set_keyframe
+from bridge.dialects.cvat_tracks import read_tracks
 from bridge.errors import AuthError, DataError, NotFound, ToolError
 from bridge.tools import FixOrder, FixResult, Outcome
 from bridge.tools.cvat_client import CvatClient, Row
-from bridge.tools.cvat_layout import parse_item_id
+from bridge.tools.cvat_layout import Job, parse_item_id
 from bridge.tools.fix_rules import (
     SAME_FIX_IOU,
     SAME_OBJECT_IOU,
@@ -28,6 +33,7 @@ from bridge.tools.fix_rules import (
     where,
 )
 
+_SHAPE, _TRACK = "shape", "track"
 _JUDGED = "semi-auto"
 """The source of what a fix adds or changes: CVAT's own word for a suggestion that a person has judged. As ``auto`` it
 could be taken for one that nobody has looked at."""
@@ -37,10 +43,10 @@ class JobFixes:
     """Fixes to one job.
 
     Args:
-        size: width and height of an item's frame, by item id; asked only for added objects.
+        size: width and height of an item's frame, by item id; asked for added objects and for masks.
     """
 
-    def __init__(self, client: CvatClient, job: int, labels: CvatLabels, size: Callable[[str], Size]) -> None:
+    def __init__(self, client: CvatClient, job: Job, labels: CvatLabels, size: Callable[[str], Size]) -> None:
         self._client = client
         self._job = job
         self._labels = labels
@@ -53,46 +59,52 @@ class JobFixes:
             ToolError: the server failed. What was written by then is found to be there by the next attempt.
         """
         try:
-            answer = self._client.annotations(self._job)
-        except NotFound:
-            return conflicts(orders, f"job {self._job} no longer exists")
-        sheet = JobSheet(answer, self._labels, self._size)
-        results = [sheet.apply(order) for order in orders]
-        try:
+            sheet = JobSheet(self._client.annotations(self._job.id), self._job.stop, self._labels, self._size)
+            results = [sheet.apply(order) for order in orders]
             self._write(sheet)
+        except NotFound:
+            return conflicts(orders, f"job {self._job.id} no longer exists")
         except AuthError as error:
             raise ToolError(
-                f"the fixes cannot be written into job {self._job}: {error.found}",
+                f"the fixes cannot be written into job {self._job.id}: {error.found}",
                 expected="a user who may edit it: its assignee, the owner of its task or project, or a maintainer",
-                todo="Run sync as such a user; the verdicts are kept",
+                todo="It may have been given to somebody else; run sync as such a user, the verdicts are kept",
             ) from None
         return results
 
     def _write(self, sheet: JobSheet) -> None:
         for action, entries in (("delete", sheet.deleted), ("update", sheet.updated)):
             if entries:
-                body: Row = {"version": 0, "tags": [], "shapes": list(entries.values()), "tracks": []}
-                self._client.patch_annotations(self._job, action, body)
+                body: Row = {"version": 0, "tags": [], "shapes": [], "tracks": []}
+                for name, entry in entries.items():
+                    body["tracks" if name.startswith(_TRACK) else "shapes"].append(entry)
+                self._client.patch_annotations(self._job.id, action, body)
         if sheet.added:
-            self._client.patch_annotations(self._job, "create", create_body(sheet.added))
+            self._client.patch_annotations(self._job.id, "create", create_body(sheet.added))
 
 
 class JobSheet(FixSheet):
-    """The shapes of a job while fixes are worked into them.
+    """The shapes and tracks of a job while fixes are worked into them.
+
+    A track is one object on many frames: a fix of its place is one of a single frame, and its label is that of all.
 
     Attributes:
-        deleted, updated: whole shapes by annotation id, as CVAT wants them back.
+        deleted, updated: whole shapes and tracks as CVAT wants them back, by ``shape:<id>`` and ``track:<id>``.
         added: new objects.
     """
 
-    def __init__(self, answer: Row, labels: CvatLabels, size: Callable[[str], Size]) -> None:
+    def __init__(self, answer: Row, last: int, labels: CvatLabels, size: Callable[[str], Size]) -> None:
+        self._last = last
         self._labels = labels
         self._size = size
-        shapes = [s for s in answer.get("shapes") or [] if isinstance(s, dict) and "id" in s]
-        self._read = {f"shape:{s['id']}": s for s in shapes}
+        self._read: dict[str, Row] = {}
         self._on_frame: dict[int, list[str]] = {}
-        for annotation_id, shape in self._read.items():
-            self._on_frame.setdefault(int(shape.get("frame", -1)), []).append(annotation_id)
+        for kind in (_SHAPE, _TRACK):
+            for entry in answer.get(f"{kind}s") or []:
+                if isinstance(entry, dict) and "id" in entry:
+                    self._read[f"{kind}:{entry['id']}"] = entry
+                    if kind == _SHAPE:
+                        self._on_frame.setdefault(int(entry.get("frame", -1)), []).append(f"{kind}:{entry['id']}")
         self.deleted: dict[str, Row] = {}
         self.updated: dict[str, Row] = {}
         self.added: list[NewObject] = []
@@ -108,14 +120,14 @@ class JobSheet(FixSheet):
     def on(self, frame: int) -> list[Row]:
         """The shapes of a frame with the fixes so far, as CVAT takes them; the new ones have no id."""
         kept = [i for i in self._on_frame.get(frame, ()) if i not in self.deleted]
-        here = [self.updated.get(i) or self._read[i] for i in kept]
-        return here + [new.body for new in self.added if new.body["frame"] == frame]
+        return [self._entry(i) for i in kept] + [new.body for new in self.added if new.body["frame"] == frame]
 
     def _add(self, order: FixOrder) -> tuple[Outcome, str]:
-        fix, (_, frame) = order.fix, _place(order)
+        fix, frame = order.fix, _frame_of(order)
         if not isinstance(fix.shape, Box) or fix.shape.problem() or fix.label is None:
             raise InTheWay("only a box with an area and a label can be added")
-        here = [a for i in self._on_frame.get(frame, ()) if (a := self._now(i, order))]
+        tracks = [name for name in self._read if name.startswith(_TRACK)]
+        here = [a for name in [*self._on_frame.get(frame, ()), *tracks] if (a := self._now(name, order))]
         iou = closest(fix.shape, fix.label, [*here, *self._new.get(frame, ())])
         if iou >= SAME_FIX_IOU:
             return Outcome.ALREADY, f"a {fix.label!r} box is there already (IoU {iou:.2f})"
@@ -127,83 +139,126 @@ class JobSheet(FixSheet):
         return Outcome.APPLIED, f"added a {fix.label!r} box at {where(fix.shape)}"
 
     def _delete(self, order: FixOrder) -> tuple[Outcome, str]:
-        annotation_id = _one_shape(order)
-        if annotation_id not in self._read or annotation_id in self.deleted:
+        name, frame, label = _object_of(order), _frame_of(order), order.finding.label
+        if name not in self._read or name in self.deleted or self._is_outside(name, frame):
             return Outcome.ALREADY, "the object is gone already"
-        self._require_unchanged(annotation_id, order)
-        self.deleted[annotation_id] = self._read[annotation_id]
-        self.updated.pop(annotation_id, None)
-        return Outcome.APPLIED, f"deleted the {order.finding.label!r} object"
+        self._require_unchanged(name, order)
+        if name.startswith(_TRACK):
+            self.updated[name] = _judged(hide_on(self._entry(name), frame, self._last))
+            return Outcome.APPLIED, f"took the {label!r} object off frame {frame}; on others its track is as it was"
+        self.deleted[name] = self._read[name]
+        self.updated.pop(name, None)
+        return Outcome.APPLIED, f"deleted the {label!r} object"
 
     def _change(self, order: FixOrder) -> tuple[Outcome, str]:
-        finding, fix, annotation_id = order.finding, order.fix, _one_shape(order)
+        finding, fix, name = order.finding, order.fix, _object_of(order)
         label = fix.label if fix.label not in (None, finding.label) else None
         shape = None if same_shape(fix.shape, finding.current_shape) else fix.shape
-        now = self._now(annotation_id, order)
+        now = self._now(name, order)
         is_labelled = label is None or (now is not None and now.label == label)
         is_shaped = shape is None or (now is not None and same_shape(now.shape, shape))
         if now is not None and is_labelled and is_shaped:
             return Outcome.ALREADY, f"the object is {now.label!r} at {where(now.shape)} already"
-        self._require_unchanged(annotation_id, order)
-        entry = dict(self.updated.get(annotation_id) or self._read[annotation_id])
-        parts = []
+        self._require_unchanged(name, order)
+        entry, parts = self._entry(name), []
         if not is_labelled and label is not None:
-            self._relabel(entry, label)
-            parts.append(f"relabelled {finding.label!r} as {label!r}")
+            entry = self._relabelled(name, entry, label)
+            whole = f" all along track {entry['id']}" if name.startswith(_TRACK) else ""
+            parts.append(f"relabelled {finding.label!r} as {label!r}{whole}")
         if not is_shaped and shape is not None:
-            entry.update(geometry_of(entry, shape))
+            entry = _reshaped(name, entry, _frame_of(order), shape)
             parts.append(f"moved the {label or finding.label!r} object to {where(shape)}")
-        if entry.get("source") == "auto":
-            entry["source"] = _JUDGED
-        self.updated[annotation_id] = entry
+        self.updated[name] = _judged(entry)
         return Outcome.APPLIED, " and ".join(parts)
 
-    def _now(self, annotation_id: str, order: FixOrder) -> Annotation | None:
-        """The object with the fixes so far; None where it is gone."""
-        entry = self.updated.get(annotation_id) or self._read.get(annotation_id)
-        return None if entry is None or annotation_id in self.deleted else self._annotation(entry, order)
+    def _entry(self, name: str) -> Row:
+        """A shape or track with the fixes so far."""
+        return self.updated.get(name) or self._read[name]
 
-    def _annotation(self, entry: Row, order: FixOrder) -> Annotation | None:
+    def _now(self, name: str, order: FixOrder) -> Annotation | None:
+        """The object on the fix's frame with the fixes so far; None where it is gone."""
+        is_there = name in self._read and name not in self.deleted
+        return self._annotation(name, self._entry(name), order) if is_there else None
+
+    def _annotation(self, name: str, entry: Row, order: FixOrder) -> Annotation | None:
+        frame = _frame_of(order)
+        if name.startswith(_TRACK):
+            masks = any(key.get("type") == "mask" for key in entry.get("shapes") or [])
+            size = self._size(order.finding.item_id) if masks else None
+            tracked = read_tracks([entry], [frame], self._labels, lambda _: size).objects
+            return tracked[0].annotation if tracked else None
         size = self._size(order.finding.item_id) if entry.get("type") == "mask" else None
         found = read_frame(FrameObjects(shapes=[entry]), self._labels, size).annotations
         return found[0] if found else None
 
-    def _require_unchanged(self, annotation_id: str, order: FixOrder) -> None:
-        """Judged against what was read, so that the second fix of an object is no conflict with the first."""
-        if len(order.finding.revisions) != 1:
-            raise InTheWay("the finding does not say how the object was when it was scored")
-        name = annotation_id.replace(":", " ")
-        entry = self._read.get(annotation_id)
-        found = None if entry is None or annotation_id in self.deleted else self._annotation(entry, order)
-        if found is None:
-            raise InTheWay(f"{name} was deleted since it was scored")
-        if found.revision != order.finding.revisions[0]:
-            raise InTheWay(f"{name} was changed since it was scored: it is now {found.label!r} at {where(found.shape)}")
+    def _is_outside(self, name: str, frame: int) -> bool:
+        if not name.startswith(_TRACK):
+            return False
+        before = [key for key in self._entry(name).get("shapes") or [] if key["frame"] <= frame]
+        return not before or max(before, key=lambda key: int(key["frame"])).get("outside") is True
 
-    def _relabel(self, entry: Row, name: str) -> None:
-        """Another label, and of the attributes those that it has too, by their names."""
-        old, new = self._labels.by_id.get(entry.get("label_id", -1)), self._labels.require(name)
-        if entry.get("type") not in new.takes:
-            raise InTheWay(f"the label {name!r} takes no {entry.get('type')}")
+    def _require_unchanged(self, name: str, order: FixOrder) -> None:
+        """Judged against what was read, so that the second fix of an object is no conflict with the first."""
+        finding, called = order.finding, name.replace(":", " ")
+        if len(finding.revisions) != 1:
+            raise InTheWay("the finding does not say how the object was when it was scored")
+        is_there = name in self._read and name not in self.deleted
+        found = self._annotation(name, self._read[name], order) if is_there and self._now(name, order) else None
+        if found is None:
+            raise InTheWay(f"{called} was deleted since it was scored")
+        if found.revision == finding.revisions[0]:
+            return
+        if (
+            revision_of(finding.label, found.shape) == finding.revisions[0]
+            and finding.label not in self._labels.by_name
+        ):
+            raise InTheWay(
+                f"the label {finding.label!r} was renamed since it was scored, perhaps to {found.label!r}: score again"
+            )
+        raise InTheWay(f"{called} was changed since it was scored: it is now {found.label!r} at {where(found.shape)}")
+
+    def _relabelled(self, name: str, entry: Row, label: str) -> Row:
+        """Under another label, and of the attributes those that it has too, by their names."""
+        old, new = self._labels.by_id.get(entry.get("label_id", -1)), self._labels.require(label)
+        is_track = name.startswith(_TRACK)
+        taken = [str(e.get("type")) for e in (entry["shapes"] if is_track else [entry])]
+        if refused := set(taken) - set(new.takes):
+            raise InTheWay(f"the label {label!r} takes no {' and no '.join(sorted(refused))}")
+        if is_track:
+            if entry["label_id"] != self._read[name]["label_id"]:
+                raise InTheWay(f"another fix gave the whole of {name.replace(':', ' ')} another label")
+            return relabel_track(entry, old, new)
         values = attribute_values(entry.get("attributes"), old)
         kept = [{"spec_id": a.spec_id, "value": values[a.name]} for a in new.attributes if a.name in values]
-        entry.update(label_id=new.id, attributes=kept)
+        return {**entry, "label_id": new.id, "attributes": kept}
 
 
-def _place(order: FixOrder) -> tuple[int, int]:
+def _judged(entry: Row) -> Row:
+    return {**entry, "source": _JUDGED} if entry.get("source") == "auto" else entry
+
+
+def _frame_of(order: FixOrder) -> int:
     place = parse_item_id(order.finding.item_id)
     if place is None:
         raise InTheWay(f"{order.finding.item_id!r} is no frame of a task")
-    return place
+    return place[1]
 
 
-def _one_shape(order: FixOrder) -> str:
+def _object_of(order: FixOrder) -> str:
+    """``shape:<id>`` or ``track:<id>``."""
     ids = order.finding.annotation_ids
     if len(ids) != 1:
         raise InTheWay("the finding does not name one object")
-    if not ids[0].startswith("shape:"):
-        raise InTheWay("the object is part of a track, or a tag: change it by hand in CVAT")
-    return ids[0]
+    name, _, frame = ids[0].partition("@")
+    if not name.startswith((_SHAPE, _TRACK)) or (frame and frame != str(_frame_of(order))):
+        raise InTheWay("the object is neither a shape nor a track on this frame: change it by hand in CVAT")
+    return name
+
+
+def _reshaped(name: str, entry: Row, frame: int, shape: Shape) -> Row:
+    if not name.startswith(_TRACK):
+        return {**entry, **geometry_of(entry, shape)}
+    return set_keyframe(entry, frame, geometry_of(entry["shapes"][0], shape))
 
 
 def geometry_of(entry: Row, shape: Shape) -> Row:

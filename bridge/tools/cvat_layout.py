@@ -40,6 +40,11 @@ class Job:
         return self.state == "completed" or (self.stage in _SUBMITTED_STAGES and self.state != "rejected")
 
     @property
+    def is_in_work(self) -> bool:
+        """Whether its annotator is at it: CVAT sets the state when they begin."""
+        return self.stage == "annotation" and self.state == "in progress"
+
+    @property
     def annotator(self) -> str:
         return self.assignee or f"job {self.id}"
 

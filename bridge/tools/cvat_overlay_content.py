@@ -1,8 +1,7 @@
 """How frames of a job would be labelled if every suggestion were accepted.
 
 Pure: no I/O. It is what :mod:`bridge.tools.cvat_fixes` would make of the job, by the same rules: an object that was
-changed since it was scored is left as it is. Tracks, which fixes do not touch, are drawn on as well: here each is one
-shape for each frame.
+changed since it was scored is left as it is. Only a track is here one shape for each frame.
 """
 
 from __future__ import annotations
@@ -41,7 +40,8 @@ def as_accepted(
     objects, _ = split_frames(answer, {f.number for f in frames})
     tracked = _TrackedShapes(answer, frames, labels)
     shapes = [shape for here in objects.values() for shape in here.shapes]
-    sheet = JobSheet({"shapes": [*shapes, *tracked.shapes]}, labels, lambda item: _size(by_item[item]))
+    last = max(f.number for f in frames)
+    sheet = JobSheet({"shapes": [*shapes, *tracked.shapes]}, last, labels, lambda item: _size(by_item[item]))
     for suggestion in suggestions:
         order = suggestion.order(frames[0].task)
         if by_item.get(order.finding.item_id) is not None:

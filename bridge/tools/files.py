@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bridge.core.annotations import Item, LabelSet, Prediction, Record
 from bridge.core.findings import Verdict
-from bridge.errors import ImageError, NotFound, ToolError, UsageError
+from bridge.errors import ImageError, ToolError, UsageError
 from bridge.formats import Format
 from bridge.formats.coco import CocoDataset
 from bridge.formats.voc import VocDataset
@@ -73,11 +73,9 @@ class FilesTool:
             records = [self._predicted(record, self.predictions) for record in records]
         return Page(tuple(records), str(stop) if stop < len(self.dataset) else None)
 
-    def read_record(self, item_id: str) -> Record:
-        position = self.dataset.position(item_id)
-        if position is None:
-            raise NotFound(f"{self.target} has no item {item_id!r}")
-        return self.dataset.records(position, position + 1)[0]
+    def read_records(self, item_ids: Collection[str]) -> dict[str, Record]:
+        places = {item_id: self.dataset.position(item_id) for item_id in item_ids}
+        return {i: self.dataset.records(at, at + 1)[0] for i, at in places.items() if at is not None}
 
     def read_image(self, item: Item) -> bytes:
         path = self.dataset.image_path(item)

@@ -8,7 +8,7 @@ person did since the scoring is seen and makes the fix a conflict, unsubmitted d
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -81,8 +81,13 @@ class LabelStudio:
         records = tuple(record_from_task(t, config, model=model, with_predictions=True) for t in page.tasks)
         return Page(records, records[-1].item.id if page.total > len(records) and records else None)
 
-    def read_record(self, item_id: str) -> Record:
-        return record_from_task(self._task(item_id), self._label_config(), model=None, with_predictions=False)
+    def read_records(self, item_ids: Collection[str]) -> dict[str, Record]:
+        """See :meth:`bridge.tools.AnnotationTool.read_records`. One request for 100 items."""
+        config = self._label_config()
+        wanted = [int(i) for i in item_ids if i.isdecimal()]
+        tasks = [t for at in range(0, len(wanted), _BATCH) for t in self._tasks(wanted[at : at + _BATCH])]
+        records = [record_from_task(task, config, model=None, with_predictions=False) for task in tasks]
+        return {record.item.id: record for record in records}
 
     def read_image(self, item: Item) -> bytes:
         """See :meth:`bridge.tools.AnnotationTool.read_image`.
@@ -149,7 +154,11 @@ class LabelStudio:
         results: dict[int, FixResult] = {}
         for submission_id, indices in groups.items():
             group = [orders[i] for i in indices]
-            results.update(zip(indices, self._apply_to(submission_id, group), strict=True))
+            try:
+                done = self._apply_to(submission_id, group)
+            except NotFound:
+                done = conflicts(group, f"task {group[0].finding.item_id} or its annotation was deleted meanwhile")
+            results.update(zip(indices, done, strict=True))
         return [results[i] for i in range(len(orders))]
 
     def flag_tab(self, item_ids: Sequence[str], title: str = "Flagged") -> str:
@@ -199,15 +208,10 @@ class LabelStudio:
     def _label_config(self) -> LabelConfig:
         return self._read_project()[1]
 
-    def _task(self, item_id: str) -> Row:
-        """One task with everything. Not by its own address: that makes Label Studio call the model server."""
-        if item_id.isdigit():
-            page = self.client.tasks(
-                self.project_id, task_filter("id", "in_list", "List", [int(item_id)]), limit=1, everything=True
-            )
-            if page.tasks:
-                return page.tasks[0]
-        raise NotFound(f"project {self.project_id} has no task {item_id}", todo="It may have been deleted")
+    def _tasks(self, wanted: Sequence[int]) -> Sequence[Row]:
+        """Tasks with everything. Not by their own addresses: that makes Label Studio call the model server."""
+        those = task_filter("id", "in_list", "List", list(wanted))
+        return self.client.tasks(self.project_id, those, limit=len(wanted), everything=True).tasks
 
     def _is_own(self, reference: str) -> bool:
         try:
@@ -316,12 +320,14 @@ class LabelStudio:
 
     def _size_of_task(self, item_id: str) -> Size:
         """The image's size where no region of an annotation tells it: from predictions, else from the file."""
-        task, config = self._task(item_id), self._label_config()
-        for entry in task.get("predictions") or []:
+        tasks, config = self._tasks([int(item_id)]), self._label_config()
+        if not tasks:
+            raise NotFound(f"project {self.project_id} has no task {item_id}")
+        for entry in tasks[0].get("predictions") or []:
             size = predictions_from_entry(entry, config)[1]
             if size:
                 return size
-        return self.size_of_item(Item(item_id, f"task {item_id}", image_reference(task, config)))
+        return self.size_of_item(Item(item_id, f"task {item_id}", image_reference(tasks[0], config)))
 
     def _reviews(self) -> ReviewDesk:
         if self._desk is None:

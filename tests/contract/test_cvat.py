@@ -181,7 +181,8 @@ def test_a_record_that_was_cut_off_is_read_fresh(studio: Studio) -> None:
     tool = open_cvat(studio.server, f"cvat:task/{studio.first}")
     page = tool.read_page(None, 1)
     studio.draw(job.id, 0)
-    assert len(tool.read_record(page.records[0].item.id).submissions[0].annotations) == 1
+    first = page.records[0].item.id
+    assert len(tool.read_records([first])[first].submissions[0].annotations) == 1
     assert len(tool.read_page(None, 1).records[0].submissions[0].annotations) == 1
 
 
@@ -379,11 +380,11 @@ class TestFixes:
         assert result.outcome is Outcome.CONFLICT
         assert "'dog'" in result.message
 
-    def test_tracks_are_for_people(self, one: CvatHarness) -> None:
+    @pytest.mark.parametrize("name", ["tag:5", "track:5@3"])
+    def test_tags_and_other_frames_are_for_people(self, one: CvatHarness, name: str) -> None:
         record = one.tool.read_page(None, 1).records[0]
         found = finding(one.tool, record, ErrorType.EXTRA, Fix("delete"), record.submissions[0].annotations[0])
-        object.__setattr__(found, "annotation_ids", ("track:5@0",))
-        (result,) = one.tool.apply_fixes([FixOrder(found, found.fix)])
+        (result,) = one.tool.apply_fixes([FixOrder(replace(found, annotation_ids=(name,)), found.fix)])
         assert (result.outcome, "by hand" in result.message) == (Outcome.CONFLICT, True)
 
     def test_without_the_right_to_edit(self, one: CvatHarness) -> None:
@@ -394,8 +395,7 @@ class TestFixes:
             open_cvat(one.server, one.tool.target, user="eve").apply_fixes([FixOrder(found, found.fix)])
 
     def test_no_finding_outside_of_the_target(self, one: CvatHarness) -> None:
-        with pytest.raises(NotFound, match="1/99"):
-            one.tool.read_record("1/99")
+        assert one.tool.read_records(["1/99", f"{one.task}/99"]) == {}
 
 
 class TestSuggestions:

@@ -88,7 +88,7 @@ class Studio:
 
     def case(self, frame: int, error: ErrorType, fix: Fix, which: int | None = None) -> ReviewCase:
         tool = self.tool
-        record = tool.read_record(f"{self.task}/{frame}")
+        (record,) = tool.read_records([f"{self.task}/{frame}"]).values()
         about: list[Annotation] = [] if which is None else [record.submissions[0].annotations[which]]
         return ReviewCase(finding(tool, record, error, fix, *about), record.item)
 

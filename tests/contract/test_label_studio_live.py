@@ -154,13 +154,15 @@ class TestFixes:
         fix = Fix("add", "dog", FREE)
         (result,) = tool.apply_fixes([FixOrder(finding(tool, record, ErrorType.MISSING, fix), fix)])
         assert result.outcome is Outcome.APPLIED
-        now = tool.read_record(record.item.id).submissions[0]
+        now = tool.read_records([record.item.id])[record.item.id].submissions[0]
         assert [(a.label, a.shape) for a in now.annotations] == [("dog", FREE)]
         relabel = Fix("relabel", "cat")
-        order = FixOrder(finding(tool, tool.read_record(record.item.id), ErrorType.WRONG_CLASS, relabel,
-                                 now.annotations[0]), relabel)  # fmt: skip
+        read = tool.read_records([record.item.id])[record.item.id]
+        order = FixOrder(finding(tool, read, ErrorType.WRONG_CLASS, relabel, now.annotations[0]), relabel)
         assert [r.outcome for r in tool.apply_fixes([order])] == [Outcome.APPLIED]
-        assert [a.label for a in tool.read_record(record.item.id).submissions[0].annotations] == ["cat"]
+        assert [a.label for a in tool.read_records([record.item.id])[record.item.id].submissions[0].annotations] == [
+            "cat"
+        ]
 
 
 class TestBrowserViews:

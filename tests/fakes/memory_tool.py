@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from bridge.core.annotations import Annotation, Box, Item, LabelSet, Prediction, Problem, Record, Submission
 from bridge.core.findings import Fix, Verdict
-from bridge.errors import DataError, ImageError, NotFound, ToolUnreachable
+from bridge.errors import DataError, ImageError, ToolUnreachable
 from bridge.tools import FixOrder, FixResult, Outcome, Page, Prelabel, PushedCase, Review, ReviewCase, TargetInfo
 
 Objects = Sequence[tuple[str, Box]]
@@ -92,11 +92,10 @@ class MemoryTool:
         more = start + limit < len(ids)
         return Page(tuple(self._record(i, model) for i in chosen), chosen[-1] if more else None)
 
-    def read_record(self, item_id: str) -> Record:
-        self._count("read_record")
-        if item_id not in self.images:
-            raise NotFound(f"no item {item_id}")
-        return replace(self._record(item_id, None), predictions=(), predicted_by=())
+    def read_records(self, item_ids: Collection[str]) -> dict[str, Record]:
+        self._count("read_records")
+        there = [i for i in item_ids if i in self.images]
+        return {i: replace(self._record(i, None), predictions=(), predicted_by=()) for i in there}
 
     def read_image(self, item: Item) -> bytes:
         self._count("read_image")

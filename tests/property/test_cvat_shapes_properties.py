@@ -20,13 +20,11 @@ from bridge.dialects.cvat_new_shapes import (
     new_object,
 )
 from bridge.dialects.cvat_shapes import (
-    Author,
     FrameObjects,
-    author_of,
+    annotation_id_of,
     entry_revision,
     mask_from_points,
     read_frame,
-    score_of,
     split_frames,
 )
 from bridge.dialects.cvat_tracks import read_tracks
@@ -106,8 +104,8 @@ def test_what_is_written_is_ours_and_reads_the_same_or_says_why(shape: Shape, la
     assert not reading.problems
     (again,) = reading.annotations
     assert again.label == label
-    assert author_of(entry, LABELS) is Author.OURS
-    assert abs((score_of(entry, LABELS) or 0.0) - confidence) <= 5e-5
+    for attribute in new.body["attributes"]:
+        assert abs(float(attribute["value"]) - confidence) <= 5e-5
     if new.place == "tags":
         return
     assert new.body["type"] in LABELS.by_name[label].takes
@@ -150,11 +148,9 @@ def test_nothing_that_is_stored_stops_the_reading(shapes: list[dict[str, Any]], 
             ids = [a.id for a in reading.annotations]
             assert len(set(ids)) == len(ids)
             told = {*ids, *reading.passed_over, *(p.annotation_id for p in reading.problems)}
-            assert set(reading.revisions) <= told
+            assert {annotation_id_of("shape", entry) for entry in objects.shapes} <= told
     for entry in (*shapes, *tags):
-        assert author_of(entry, LABELS) in Author
-        score = score_of(entry, LABELS)
-        assert score is None or 0 <= score <= 1
+        assert entry_revision(entry, LABELS)
 
 
 @given(st.lists(entries, max_size=4), json_values, st.integers(0, 5), st.integers(0, 9))

@@ -145,10 +145,29 @@ def test_validation_errors_are_quoted_and_pages_are_not(server: CannedServer, ma
     server.on("/x", (400, {}, b'{"detail": "Validation error", "validation_errors": {"title": ["too long"]}}'))
     with pytest.raises(ToolError, match="too long"):
         make().request("GET", "/x")
-    server.on("/x", (500, {}, b"<!doctype html><html>stack</html>"))
+
+
+_TRACEBACK = 'Traceback (most recent call last):\n  File "views.py", line 7, in get\n    stack\nValueError: no {}'
+_LONG = "\n".join(f"stack {n}" for n in range(5000))
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        ("<!doctype html><html>stack</html>", ""),
+        (f"<!DOCTYPE html><head><title>KeyError\n at /api/x &amp; y</title></head>{_LONG}", "KeyError at /api/x & y"),
+        (f"KeyError at /api/x\n'id'\n\nRequest Method: GET\n{_TRACEBACK}{_LONG}", "KeyError at /api/x 'id'"),
+        (_TRACEBACK.format("frame 3"), "ValueError: no frame 3"),
+        (json.dumps({"detail": _TRACEBACK.format("frame 4")}), "ValueError: no frame 4"),
+        (json.dumps(_TRACEBACK.format("frame 5")), "ValueError: no frame 5"),
+        ("x" * 900, "x" * 300),
+    ],
+)  # fmt: skip
+def test_of_a_page_or_a_traceback_one_line_is_shown(server: CannedServer, make: Make, body: str, shown: str) -> None:
+    server.on("/x", (500, {}, body.encode()))
     with pytest.raises(ToolError) as caught:
         make().request("GET", "/x")
-    assert "stack" not in str(caught.value)
+    assert caught.value.found == f"{make().name} answered 500 to GET {server.url}/x" + (f": {shown}" if shown else "")
 
 
 def test_no_json_is_explained(server: CannedServer, make: Make) -> None:

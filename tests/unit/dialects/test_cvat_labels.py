@@ -11,7 +11,6 @@ from bridge.dialects.cvat_labels import (
     Attribute,
     Label,
     attribute_values,
-    label_changes,
     parse_labels,
 )
 from bridge.errors import DataError
@@ -125,31 +124,13 @@ class TestLabel:
 
 class TestRequire:
     def test_gives_the_label(self) -> None:
-        assert parse_labels([label(3, "car")]).require("car", 99).id == 3
+        assert parse_labels([label(3, "car")]).require("car").id == 3
 
-    def test_tells_a_renamed_label_from_one_that_is_gone(self) -> None:
-        labels = parse_labels([label(3, "vehicle"), label(4, "bus")])
-        with pytest.raises(DataError, match="'car' was renamed to 'vehicle'"):
-            labels.require("car", 3)
+    def test_names_those_that_there_are(self) -> None:
         with pytest.raises(DataError, match=r"no label 'car'\. Expected one of 'vehicle', 'bus'"):
-            labels.require("car", 9)
+            parse_labels([label(3, "vehicle"), label(4, "bus")]).require("car")
         with pytest.raises(DataError, match="there are none"):
             parse_labels([]).require("car")
-
-    def test_changes_since_an_earlier_look(self) -> None:
-        before = parse_labels(
-            [label(1, "same"), label(2, "gone"), label(3, "old"), label(4, "form"), label(5, "again")]
-        )
-        now = parse_labels(
-            [label(1, "same"), label(3, "young"), label(4, "form", type="mask"), label(6, "again"), label(7, "more")]
-        )
-        assert label_changes(before, before) == []
-        assert label_changes(before, now) == [
-            "the label 'gone' was deleted",
-            "the label 'old' was renamed to 'young'",
-            "the label 'form' took any shapes and takes mask ones now",
-            "the label 'again' was deleted and made again, so that objects which had it are gone",
-        ]
 
 
 class TestAttributeValues:

@@ -10,26 +10,21 @@ import numpy as np
 import pytest
 
 from bridge.core.annotations import Annotation, Box, Mask, Polygon, Prediction, Shape, Tag, TextSpan
-from bridge.core.findings import Fix
 from bridge.core.masks import MaskCrop
 from bridge.core.rle import encode_coco, encode_cvat
 from bridge.dialects.cvat_labels import Attribute, CvatLabels, Label
 from bridge.dialects.cvat_new_shapes import (
     create_body,
     mask_to_points,
-    new_fix,
     new_object,
     new_prediction,
 )
 from bridge.dialects.cvat_shapes import (
-    Author,
     FrameObjects,
     FrameReading,
-    author_of,
     entry_revision,
     mask_from_points,
     read_frame,
-    score_of,
     split_frames,
 )
 from bridge.errors import DataError
@@ -134,7 +129,6 @@ class TestRead:
         reading = read(shape(type=kind, points=[1.0]), shape(id=47))
         assert [a.id for a in reading.annotations] == ["shape:47"]
         assert reading.passed_over == {"shape:46": str(kind)}
-        assert set(reading.revisions) == {"shape:46", "shape:47"}
         assert not reading.problems
 
     def test_a_shape_that_is_hidden_is_left_alone(self) -> None:
@@ -175,7 +169,6 @@ class TestRead:
         assert (problem.kind, problem.annotation_id) == (kind, "shape:46")
         assert "shape 46" in problem.message
         assert words in problem.message
-        assert "shape:46" in reading.revisions
 
     def test_a_box_without_area_is_given_and_reported(self) -> None:
         reading = read(shape(points=[1, 2, 1, 5]))
@@ -255,44 +248,6 @@ class TestRevision:
             assert entry_revision(shape(points=points), LABELS)
 
 
-class TestAuthor:
-    @pytest.mark.parametrize("source", ["manual", "file", "consensus", "", None, "robot"])
-    def test_a_person(self, source: str | None) -> None:
-        assert author_of(shape(source=source), LABELS) is Author.PERSON
-
-    def test_an_edited_suggestion(self) -> None:
-        assert author_of(shape(source="semi-auto"), LABELS) is Author.EDITED
-
-    @pytest.mark.parametrize(
-        ("label", "value", "author"),
-        [
-            (1, "0.8712", Author.OURS),
-            (1, "0.87", Author.OURS),
-            (1, "", Author.OTHER_MODEL),
-            (1, "0.9 looks right", Author.OTHER_MODEL),
-            (2, "0.87", Author.OTHER_MODEL),
-            (99, "0.87", Author.OTHER_MODEL),
-        ],
-    )
-    def test_a_suggestion_by_its_marker(self, label: int, value: str, author: Author) -> None:
-        entry = shape(source="auto", label_id=label, attributes=[{"spec_id": 50, "value": value}])
-        assert author_of(entry, LABELS) is author
-
-    def test_a_suggestion_by_what_was_written(self) -> None:
-        entry = shape(source="auto", label_id=2)
-        written = entry_revision(entry, LABELS)
-        assert author_of(entry, LABELS, written) is Author.OURS
-        assert author_of({**entry, "z_order": 2}, LABELS, written) is Author.EDITED
-        assert author_of({**entry, "source": "manual"}, LABELS, written) is Author.PERSON
-
-    def test_scores(self) -> None:
-        assert score_of(shape(attributes=[{"spec_id": 50, "value": "0.87"}], score=1.0), LABELS) == 0.87
-        assert score_of(shape(score=0.5), LABELS) == 0.5
-        assert score_of(shape(label_id=2), LABELS) is None
-        assert score_of(shape(label_id=2, score=math.nan), LABELS) is None
-        assert score_of(shape(attributes=[{"spec_id": 50, "value": "high"}], score=10**400), LABELS) is None
-
-
 MASK = encode_coco(np.pad(bits("0110", "1111"), ((3, 5), (2, 14))))
 
 
@@ -320,7 +275,6 @@ class TestWrite:
             "elements": [],
             "score": 0.871239,
         }
-        assert author_of(new.body, LABELS) is Author.OURS
 
     def test_an_older_server_gets_no_score_of_its_own(self) -> None:
         new = new_prediction(Prediction("bus", Box(1, 2, 5, 8), 0.5, "m"), 3, LABELS, SIZE)
@@ -331,7 +285,7 @@ class TestWrite:
         new = new_prediction(Prediction("tag", Tag(), 0.5, "m"), 3, LABELS, SIZE, server_score=True)
         assert new.place == "tags"
         assert new.body == {"label_id": 14, "frame": 3, "group": 0, "source": "auto", "attributes": []}
-        shape_too = new_fix(Fix("add", "bus", Box(1, 2, 5, 8)), 3, LABELS, SIZE)
+        shape_too = new_object("bus", Box(1, 2, 5, 8), 3, LABELS, SIZE)
         body = create_body([new, shape_too])
         assert body == {"version": 0, "tags": [new.body], "shapes": [shape_too.body], "tracks": []}
 
@@ -406,10 +360,6 @@ class TestWrite:
     def test_a_confidence_that_is_none(self, confidence: float) -> None:
         with pytest.raises(DataError, match="confidence"):
             new_object("bus", Box(1, 2, 5, 8), 0, LABELS, SIZE, confidence=confidence)
-
-    def test_a_fix_without_an_object(self) -> None:
-        with pytest.raises(DataError, match="'delete'"):
-            new_fix(Fix("delete"), 0, LABELS, SIZE)
 
     def test_a_mask_of_a_4k_frame_there_and_back(self) -> None:
         rows, columns = np.ogrid[:2160, :3840]

@@ -10,7 +10,7 @@ import pytest
 
 from bridge.core.annotations import Box, Polygon, Shape
 from bridge.dialects.cvat_labels import Attribute, CvatLabels, Label
-from bridge.dialects.cvat_tracks import TrackReading, read_tracks
+from bridge.dialects.cvat_tracks import TrackPoint, TrackReading, read_tracks, track_on
 
 CAR = Label(1, "car", attributes=(Attribute(5, "hue", "text"), Attribute(6, "speed", "text", mutable=True)))
 LABELS = CvatLabels((CAR,), {1: CAR}, {"car": CAR})
@@ -111,16 +111,29 @@ class TestInterpolation:
         keys = [key(2, 0, 0, 10, 10), key(6, 8, 4, 18, 18)]
         assert read(track(*keys)) == read(track(*reversed(keys)))
 
-    def test_attributes_and_occlusion_are_those_of_the_keyframe_before(self) -> None:
-        box = (0, 0, 10, 10)
+    def test_one_frame(self) -> None:
+        """What a keyframe on it would be: attributes and occlusion are those of the keyframe before."""
         fast = [{"spec_id": 6, "value": "fast"}]
-        plain = read(track(key(0, *box), key(4, *box)), frames=range(6)).objects
-        changed = read(track(key(0, *box), key(4, *box, attributes=fast)), frames=range(6)).objects
-        assert [a.revision == b.revision for a, b in zip(plain, changed, strict=True)] == [True] * 4 + [False] * 2
-        hidden = read(track(key(0, *box, occluded=True), key(4, *box)), frames=range(6)).objects
-        assert [a.revision == b.revision for a, b in zip(plain, hidden, strict=True)] == [False] * 4 + [True] * 2
-        painted = read(track(key(0, *box), key(4, *box), attributes=[{"spec_id": 5, "value": "red"}])).objects
-        assert painted[0].revision != plain[0].revision
+        given = track(key(2, 0, 0, 10, 10, occluded=True, attributes=fast), key(6, 8, 4, 18, 18))
+        assert track_on(given, 1) is None
+        assert track_on(given, 6) == TrackPoint(given["shapes"][1], True, False, False)
+        between, behind = track_on(given, 4), track_on(given, 9)
+        assert between
+        assert behind
+        assert between.entry == {
+            **{name: value for name, value in given["shapes"][0].items() if name != "id"},
+            "frame": 4,
+            "points": [4, 2, 14, 14],
+        }
+        assert (between.keyframe, between.repeated, between.morphing) == (False, False, False)
+        assert (behind.entry["points"], behind.entry["occluded"]) == ([8, 4, 18, 18], False)
+
+    @pytest.mark.parametrize(("frame", "repeated"), [(2, True), (4, True), (6, False), (7, False)])
+    def test_one_frame_among_repeated_keyframes(self, frame: int, repeated: bool) -> None:
+        box = (0, 0, 10, 10)
+        here = track_on(track(key(2, *box), key(2, *box), key(6, *box), key(9, *box)), frame)
+        assert here
+        assert here.repeated is repeated
 
     def test_origin(self) -> None:
         assert read(track(key(0, 0, 0, 9, 9), source="auto")).objects[0].annotation.origin == "prediction"

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from bridge.core.annotations import Box, Item, LabelSet, Prediction
-from bridge.errors import ImageError, NotFound, ToolError, UsageError
+from bridge.errors import ImageError, ToolError, UsageError
 from bridge.tools import AnnotationTool, Review
 from bridge.tools.files import FilesTool, open_files
 
@@ -53,7 +53,7 @@ def test_every_format_reads_the_same(dataset: Path, target: str) -> None:
     for record in page.records:
         (annotation,) = record.submissions[0].annotations
         assert annotation.shape == Box(5, 3, 15, 7)
-        assert tool.read_record(record.item.id) == record
+        assert tool.read_records([record.item.id]) == {record.item.id: record}
         assert tool.read_image(record.item).startswith(b"\x89PNG")
 
 
@@ -89,12 +89,11 @@ def test_predictions_are_attached_by_name(dataset: Path) -> None:
     assert (third.predictions, third.predicted_by) == ((), ())
     assert tool.read_page(None, 1, model="net").records[0].predictions == (seen,)
     assert tool.read_page(None, 1, model="other").records[0].predicted_by == ()
-    assert tool.read_record("0").predictions == ()
+    assert tool.read_records(["0"])["0"].predictions == ()
 
 
-def test_an_unknown_item_is_not_found(dataset: Path) -> None:
-    with pytest.raises(NotFound, match="'7'"):
-        open_files(f"coco:{dataset}/coco.json").read_record("7")
+def test_an_unknown_item_is_left_out(dataset: Path) -> None:
+    assert open_files(f"coco:{dataset}/coco.json").read_records(["7"]) == {}
 
 
 def test_images_cannot_be_read_from_outside(dataset: Path) -> None:
