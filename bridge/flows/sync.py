@@ -136,13 +136,13 @@ def _is_known(verdict: Verdict, state: State, known: Sequence[Verdict]) -> bool:
 
     Of one time it is the same, whatever it says: where a tool reads an answer from what an object became, it would
     follow later edits. Of a later time it is the same too if it repeats that source's last, unless an answer is awaited
-    again: some tools only tell when anything was last answered there.
+    again or could not be carried out: some tools only tell when anything was last answered there.
     """
     said = [v for v in known if v.source == verdict.source]
     if any(v.decided_at == verdict.decided_at for v in said):
         return True
     is_repeated = bool(said) and (said[-1].decision, said[-1].fix) == (verdict.decision, verdict.fix)
-    return is_repeated and state not in UNDECIDED
+    return is_repeated and state not in (*UNDECIDED, State.CONFLICT)
 
 
 def _fix(tool: AnnotationTool, ids: Sequence[str], journal: Journal) -> _Written:

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from bridge.core.annotations import Annotation, Item, LabelSet, Prediction, Record
 from bridge.core.findings import Finding, Fix, Verdict
-from bridge.errors import DataError
+from bridge.errors import DataError, LabelbridgeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class UnshownCases(DataError):
         reasons: why, by finding id.
     """
 
-    def __init__(self, reasons: Mapping[str, DataError]) -> None:
+    def __init__(self, reasons: Mapping[str, LabelbridgeError]) -> None:
         super().__init__(f"{len(reasons)} findings cannot be shown: {next(iter(reasons.values()))}")
         self.reasons = reasons
 

@@ -23,8 +23,28 @@ from bridge.core.tool_memory import Suggestion, ToolMemory
 from bridge.dialects.cvat_labels import CvatLabels, parse_labels
 from bridge.dialects.cvat_shapes import FrameObjects, Size, read_frame, split_frames
 from bridge.dialects.cvat_tracks import TrackedObject, read_tracks
-from bridge.errors import ConfigError, DataError, ImageError, NotFound, ToolError, ToolUnreachable, UsageError
-from bridge.tools import FixOrder, FixResult, Outcome, Page, Prelabel, PushedCase, Review, ReviewCase, TargetInfo
+from bridge.errors import (
+    ConfigError,
+    DataError,
+    ImageError,
+    LabelbridgeError,
+    NotFound,
+    ToolError,
+    ToolUnreachable,
+    UsageError,
+)
+from bridge.tools import (
+    FixOrder,
+    FixResult,
+    Outcome,
+    Page,
+    Prelabel,
+    PushedCase,
+    Review,
+    ReviewCase,
+    TargetInfo,
+    UnshownCases,
+)
 from bridge.tools.cvat_acceptance import Acceptance, acceptance
 from bridge.tools.cvat_client import CvatClient, Row
 from bridge.tools.cvat_fixes import JobFixes
@@ -194,7 +214,15 @@ class Cvat:
 
     def push_cases(self, review: Review, cases: Sequence[ReviewCase]) -> list[PushedCase]:
         self._forget()
-        frames = {c.item.id: self._frame(c.item.id) for c in cases}
+        frames: dict[str, Frame] = {}
+        gone: dict[str, LabelbridgeError] = {}
+        for case in cases:
+            try:
+                frames[case.item.id] = self._frame(case.item.id)
+            except NotFound as error:
+                gone[case.finding.id] = error
+        if gone:
+            raise UnshownCases(gone)
         if self._plan.mode is ReviewMode.TASK:
             return self._review_tasks.push(review, cases, frames)
         if self._plan.mode is ReviewMode.OVERLAY:
