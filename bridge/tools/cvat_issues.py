@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,8 @@ from bridge.core.findings import Decision, Finding, Fix, Verdict
 from bridge.core.geometry import clip_to_image, iou_matrix
 from bridge.core.moments import parse_moment
 from bridge.dialects.cvat_labels import CvatLabels
-from bridge.dialects.cvat_shapes import outer, read_frame, split_frames
+from bridge.dialects.cvat_shapes import FrameObjects, outer, read_frame, split_frames
+from bridge.dialects.cvat_tracks import read_tracks
 from bridge.errors import AuthError, DataError, ToolError
 from bridge.tools import PushedCase, ReviewCase
 from bridge.tools.cvat_client import CvatClient, Row
@@ -33,7 +34,7 @@ from bridge.tools.fix_rules import SAME_OBJECT_IOU
 from bridge.tools.questions import title_of
 
 _MARK = re.compile(
-    r"\[labelbridge ([0-9a-f]{16})(?: (shape:\d+) ([0-9a-f]{16})| new ([\d.,-]+)(?: beside ([\d,]+))?)?\]"
+    r"\[labelbridge ([0-9a-f]{16})(?: (shape:\d+|track:\d+@\d+) ([0-9a-f]{16})| new ([\d.,-]+)(?: beside ([\d,]+))?)?\]"
 )
 _WORDS: Mapping[str, Decision] = {
     **dict.fromkeys(("accept", "accepted", "yes", "ok", "okay", "agree", "agreed", "right", "true"), "accept"),
@@ -46,6 +47,12 @@ _EFFECTS = {
     "relabel": "Accept makes it {new}.",
     "reshape": "Accept moves it to {where}.",
     "none": "Accept confirms that something is wrong here.",
+}
+_EFFECTS_ON_TRACKS = {
+    **_EFFECTS,
+    "delete": "Accept takes the {old} off this frame, and off no other of its track.",
+    "relabel": "Accept makes it {new}, on all frames of its track.",
+    "reshape": "Accept moves it to {where} on this frame, and towards there on those around it.",
 }
 
 
@@ -108,8 +115,9 @@ class IssueDesk:
         """The answers in the issues of some jobs, changed at or after ``since``."""
         start = None if since is None else parse_moment(since)
         for job in jobs:
-            content = functools.cache(functools.partial(self._content, job))
-            for marked in self._marked(job):
+            issues = self._marked(job)
+            content = functools.cache(functools.partial(self._content, job, {int(i.row["frame"]) for i in issues}))
+            for marked in issues:
                 verdict = read_verdict(marked) or read_resolution(marked, content)
                 if verdict is not None and (start is None or parse_moment(verdict.decided_at) >= start):
                     yield verdict
@@ -125,10 +133,14 @@ class IssueDesk:
             ) from None
         return int(made["id"])
 
-    def _content(self, job: int) -> dict[int, list[Annotation]]:
-        """A job's shapes by frame, as they are now; masks, which no finding is about, are left out."""
-        frames, _ = split_frames(self._client.annotations(job))
-        return {n: list(read_frame(found, self._labels(), None).annotations) for n, found in frames.items()}
+    def _content(self, job: int, frames: Collection[int]) -> dict[int, list[Annotation]]:
+        """A job's objects on some frames, as they are now; masks, which no finding is about, are left out."""
+        answer, labels = self._client.annotations(job), self._labels()
+        objects, _ = split_frames(answer)
+        found = {n: list(read_frame(objects.get(n, FrameObjects()), labels, None).annotations) for n in frames}
+        for one in read_tracks(answer.get("tracks"), frames, labels, lambda _: None).objects:
+            found[one.frame].append(one.annotation)
+        return found
 
     def _marked(self, job: int) -> list[MarkedIssue]:
         """The issues of a job that belong to findings, oldest first."""
@@ -187,7 +199,8 @@ def read_resolution(issue: MarkedIssue, content: Callable[[], Mapping[int, Seque
             fix = Fix("reshape", now.label, now.shape)
     elif corners:
         known = {f"shape:{number}" for number in (beside or "").split(",")}
-        drawn = _most_alike(Box(*map(float, corners.split(","))), [a for a in here if a.id not in known])
+        others = [a for a in here if a.id not in known and not a.id.startswith("track:")]
+        drawn = _most_alike(Box(*map(float, corners.split(","))), others)
         fix = Fix("add", drawn.label, drawn.shape) if drawn else None
     assignee = issue.row.get("assignee")
     return Verdict(
@@ -217,11 +230,12 @@ def message(case: ReviewCase) -> str:
     place = "this place"
     if isinstance(shape, Box | Polygon):
         place = "({:.0f}, {:.0f}) to ({:.0f}, {:.0f})".format(*outer(shape))
+    effects = _EFFECTS_ON_TRACKS if any(i.startswith("track:") for i in finding.annotation_ids) else _EFFECTS
     words = {"new": repr(finding.fix.label or finding.label), "old": repr(finding.label), "where": place}
     return "\n".join(
         (
             f"{title_of(finding)} ({finding.score:.0%})",
-            f"{finding.reason} {_EFFECTS[finding.fix.action].format(**words)}",
+            f"{finding.reason} {effects[finding.fix.action].format(**words)}",
             'Answer with a comment "accept" or "reject"; or correct it yourself, then resolve the issue.',
             f"[labelbridge {finding.id}{_subject(case)}]",
         )
@@ -231,7 +245,8 @@ def message(case: ReviewCase) -> str:
 def _subject(case: ReviewCase) -> str:
     """What tells later whether somebody acted: the object and how it was, or where one is missing beside which."""
     finding = case.finding
-    if len(finding.annotation_ids) == len(finding.revisions) == 1 and finding.annotation_ids[0].startswith("shape:"):
+    is_one = len(finding.annotation_ids) == len(finding.revisions) == 1
+    if is_one and finding.annotation_ids[0].startswith(("shape:", "track:")):
         return f" {finding.annotation_ids[0]} {finding.revisions[0]}"
     if finding.fix.action == "add" and isinstance(finding.fix.shape, Box):
         there = [a.id.removeprefix("shape:") for a in case.context if a.id.startswith("shape:")]

@@ -15,7 +15,7 @@ from bridge.core.annotations import Box
 from bridge.core.findings import ErrorType, Finding, Fix
 from bridge.errors import ToolError
 from bridge.flows.fixed import is_fixed
-from bridge.tools import FixOrder, FixResult, Outcome
+from bridge.tools import FixOrder, FixResult, Outcome, Review, ReviewCase
 from bridge.tools.cvat import Cvat
 
 LAST = 11
@@ -261,3 +261,36 @@ def test_outlines_are_not_placed_between_keyframes(film: Film) -> None:
     first, second, third = film.fix(between, at, last)
     assert (first.outcome, second.outcome, third.outcome) == (Outcome.CONFLICT, Outcome.APPLIED, Outcome.APPLIED)
     assert "outline" in first.message
+
+
+class TestIssues:
+    def push(self, film: Film, found: Finding) -> tuple[Review, int]:
+        tool = film.tool
+        review = tool.open_review(tool.describe().labels, "Review")
+        (record,) = tool.read_records([found.item_id]).values()
+        (pushed,) = tool.push_cases(review, [ReviewCase(found, record.item)])
+        return review, int(pushed.ref)
+
+    def test_say_what_becomes_of_the_track(self, film: Film) -> None:
+        _, issue = self.push(film, film.find(3, Fix("relabel", "dog", box(30))))
+        (comment,) = film.tool.client.comments(issue_id=issue)
+        assert "Accept makes it 'dog', on all frames of its track." in comment["message"]
+
+    @pytest.mark.parametrize(
+        ("change", "answer"),
+        [
+            ({}, ("reject", None)),
+            ({"points": [90, 10, 140, 60]}, ("edit", Fix("reshape", "cat", box(90)))),
+            ({"outside": True}, ("edit", Fix("delete"))),
+        ],
+    )
+    def test_resolved_without_a_word(self, film: Film, change: dict[str, Any], answer: tuple[str, Fix | None]) -> None:
+        """What became of the object on its frame is the answer."""
+        found = film.find(5, Fix("delete"))
+        review, issue = self.push(film, found)
+        film.track["shapes"][1].update(change)
+        film.tool.client.call("PATCH", f"/api/issues/{issue}", json={"resolved": True})
+        (verdict,) = film.tool.read_verdicts(review, None)
+        assert (verdict.decision, verdict.fix) == answer
+        if verdict.fix:
+            assert [r.outcome for r in film.tool.apply_fixes([FixOrder(found, verdict.fix)])] == [Outcome.ALREADY]
