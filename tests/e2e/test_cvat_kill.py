@@ -127,7 +127,7 @@ def test_push_and_sync(world: CvatWorld, proxy: Proxy, command: Command) -> None
 def test_push_and_sync_of_a_review_task(world: CvatWorld, proxy: Proxy, command: Command) -> None:
     likely = scored(world, command)
     words = ("push", world.target, "--min-score", "0.5", "--mode", "task", "--reviewer", "ann")
-    # The project and its guide; the task, which once is begun anew, with images in three steps, shapes, assignee, guide.
+    # The project, its guide; the task, which once is begun anew, images in three steps, shapes, assignee, guide.
     assert kill_at_writes(proxy, command, *words) == 2 * 10
     (job,) = world.review_jobs()
     assert len(world.server.state.projects) == 2
