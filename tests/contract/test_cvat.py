@@ -92,6 +92,14 @@ def test_a_project_is_its_tasks_frames(studio: Studio) -> None:
     assert ids == [f"{studio.first}/{n}" for n in range(2)] + [f"{studio.second}/{n}" for n in range(5)]
 
 
+def test_a_task_without_data_has_no_frames_yet(studio: Studio) -> None:
+    tool = open_cvat(studio.server, f"cvat:project/{studio.project}")
+    row = tool.client.row("POST", "/api/tasks", json={"name": "Three", "project_id": studio.project})
+    assert tool.describe().items == len(every_record(tool)) == 7
+    alone = open_cvat(studio.server, f"cvat:task/{row['id']}")
+    assert (alone.describe().items, every_record(alone), list(read_issues(alone))) == (0, [], [])
+
+
 def test_only_submitted_jobs_are_judged(studio: Studio) -> None:
     """A job in work has no submission; an empty frame of a finished one has an empty one."""
     job, other = studio.server.jobs_of(studio.second)
@@ -202,6 +210,29 @@ class TestOrganization:
         server.add_organization("farm", studio.olga)
         with pytest.raises((ConfigError, AuthError, NotFound), match=r"(?i)organization|farm|403|404"):
             open_cvat(server, f"cvat:project/{studio.project}", organization="farm").describe()
+
+
+class TestRights:
+    def test_who_has_only_a_job_works_with_that(self, studio: Studio) -> None:
+        """CVAT shows them neither its task nor its project."""
+        job, _ = studio.server.jobs_of(studio.second)
+        job.assignee, job.state = studio.server.add_user("bob"), "completed"
+        for target in (f"cvat:project/{studio.project}", f"cvat:task/{studio.second}"):
+            with pytest.raises(AuthError, match="does not show") as refused:
+                open_cvat(studio.server, target, user="bob").describe()
+            assert "cvat:job/N" in str(refused.value.todo)
+        tool = open_cvat(studio.server, f"cvat:job/{job.id}", user="bob")
+        assert tool.describe().items == 3
+        record = every_record(tool)[0]
+        found = finding(tool, record, ErrorType.MISSING, Fix("add", "cat", FREE))
+        review = tool.open_review(tool.describe().labels, "Review")
+        (pushed,) = tool.push_cases(review, [ReviewCase(found, record.item)])
+        assert [issue.id for issue in read_issues(tool)] == [int(pushed.ref)]
+        assert [r.outcome for r in tool.apply_fixes([FixOrder(found, found.fix)])] == [Outcome.APPLIED]
+
+    def test_issues_of_a_project_that_is_gone(self, studio: Studio) -> None:
+        with pytest.raises(NotFound, match="no project 999"):
+            list(read_issues(open_cvat(studio.server, "cvat:project/999")))
 
 
 class TestLogin:

@@ -7,7 +7,7 @@ from fakes.cvat_server.lists import listing
 from fakes.cvat_server.permissions import check_assignee, deny, get_job, get_task, is_staff, lists_job, require_context
 from fakes.cvat_server.routing import ApiError, Context, Reply, require, route
 from fakes.cvat_server.segments import add_ground_truth, random_frames
-from fakes.cvat_server.state import Job, Row
+from fakes.cvat_server.state import Job, Row, Task
 from fakes.cvat_server.tasks import honeypot_row
 
 STAGES = ("annotation", "validation", "acceptance")
@@ -23,7 +23,7 @@ def job_row(ctx: Context, job: Job) -> Row:
         "task_id": job.task,
         "project_id": task.project,
         "assignee": basic_user(ctx, job.assignee),
-        "guide_id": next((g.id for g in state.guides.values() if g.task == task.id), None),
+        "guide_id": _guide_of(ctx, task),
         "dimension": "2d",
         "bug_tracker": task.bug_tracker or None,
         "status": job.status,
@@ -60,6 +60,12 @@ def job_row(ctx: Context, job: Job) -> Row:
     return row
 
 
+def _guide_of(ctx: Context, task: Task) -> int | None:
+    # seen on 2.15: of a task in a project, jobs show the project's guide and never the task's own
+    mine = (task.project, None) if task.project is not None else (None, task.id)
+    return next((g.id for g in ctx.state.guides.values() if (g.project, g.task) == mine), None)
+
+
 @route("GET", "/api/jobs")
 def list_jobs(ctx: Context) -> Reply:
     state = ctx.state
@@ -93,7 +99,7 @@ def create_job(ctx: Context) -> Reply:
     body = ctx.json
     require(body, "type", "task_id")
     if body["type"] != "ground_truth":
-        raise ApiError(400, {"type": [f'"{body["type"]}" is not a valid choice.']})
+        raise ApiError(400, [f"Unexpected job type '{body['type']}'"])
     task = get_task(ctx, int(body["task_id"]), manage=True)
     require_context(ctx, task.org)
     if any(job.type == "ground_truth" for job in ctx.state.jobs_of(task.id)):
@@ -102,8 +108,7 @@ def create_job(ctx: Context) -> Reply:
     method = body.get("frame_selection_method")
     if method == "manual":
         frames = body.get("frames") or []
-        if not frames or len(set(frames)) < len(frames) or not all(0 <= n < len(task.frames) for n in frames):
-            raise ApiError(400, {"frames": ["expected distinct frames of the task"]})
+        _check_frames(frames, len(task.frames))
     elif method == "random_uniform":
         frames = random_frames(task, int(body.get("frame_count") or 1), body.get("random_seed", body.get("seed")))
     else:
@@ -111,6 +116,16 @@ def create_job(ctx: Context) -> Reply:
     job = add_ground_truth(ctx.state, task, frames)
     _assign(ctx, job, body.get("assignee"))
     return Reply(201, job_row(ctx, job))
+
+
+def _check_frames(frames: list[int], size: int) -> None:
+    # seen on 2.15
+    if not frames:
+        raise ApiError(400, ["The list of frames cannot be empty"])
+    if len(set(frames)) < len(frames):
+        raise ApiError(400, ["Frames must not repeat"])
+    if unknown := [str(n) for n in frames if not 0 <= n < size]:
+        raise ApiError(400, [f"The following frames are not included in the task: {', '.join(unknown)}"])
 
 
 @route("GET", "/api/jobs/{id}")
@@ -125,8 +140,9 @@ def patch_job(ctx: Context, number: int) -> Reply:
     for name, value, choices in (("stage", stage, STAGES), ("state", state, (None, *STATES))):
         if value not in choices:
             raise ApiError(400, {name: [f'"{value}" is not a valid choice.']})
-    # facts/cvat.md (c) Permissions: an annotator changes the state alone
-    if ("stage" in body or "assignee" in body) and not is_staff(ctx, ctx.state.tasks[job.task]):
+    # facts/cvat.md (c) Permissions: an annotator changes the state alone; the assignee that he is, is no change
+    changed = "stage" in body or body.get("assignee", job.assignee) != job.assignee
+    if changed and not is_staff(ctx, ctx.state.tasks[job.task]):
         raise deny()
     if "assignee" in body:
         _assign(ctx, job, body["assignee"])
