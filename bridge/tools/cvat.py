@@ -40,6 +40,7 @@ from bridge.tools.cvat_target import CvatTarget
 
 _LAYOUTS = 4
 _JOBS = 8
+_OLD_FRAMES = "CVAT 2.15 gives out no frames of a task with a start frame or a frame step: use a newer one"
 
 
 class Cvat:
@@ -131,8 +132,10 @@ class Cvat:
         except ToolUnreachable:
             raise
         except ToolError as error:
+            is_old = "frame number" in error.found and self.client.version() < (2, 22)
             raise ImageError(
-                f"the image of item {item.id} ({item.name}) cannot be had: {error.found}", todo=error.todo
+                f"the image of item {item.id} ({item.name}) cannot be had: {error.found}",
+                todo=_OLD_FRAMES if is_old else error.todo,
             ) from None
 
     def write_predictions(self, model: str, batch: Sequence[Prelabel]) -> int:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from bridge.cli import app
 from bridge.core.annotations import Box, Prediction, Record
 from bridge.core.findings import ErrorType, Fix
-from bridge.errors import AuthError, ConfigError, DataError, NotFound, ToolError, UsageError
+from bridge.errors import AuthError, ConfigError, DataError, ImageError, NotFound, ToolError, UsageError
 from bridge.tools import FixOrder, Outcome, Prelabel, ReviewCase
 from bridge.tools.cvat import Cvat
 from bridge.tools.cvat_client import CvatClient, Login
@@ -98,6 +98,20 @@ def test_a_task_without_data_has_no_frames_yet(studio: Studio) -> None:
     assert tool.describe().items == len(every_record(tool)) == 7
     alone = open_cvat(studio.server, f"cvat:task/{row['id']}")
     assert (alone.describe().items, every_record(alone), list(read_issues(alone))) == (0, [], [])
+
+
+def test_frames_of_a_task_with_a_step(studio: Studio) -> None:
+    """Counted in the task by CVAT 2.22 and later; of those before, the error says why there are none."""
+    task = studio.server.state.tasks[studio.second]
+    task.start_frame, task.step = 10, 2
+    tool = open_cvat(studio.server, f"cvat:task/{studio.second}")
+    item = every_record(tool)[4].item
+    if studio.server.version.minor >= 22:
+        assert tool.read_image(item) == picture(512, 256)
+    else:
+        with pytest.raises(ImageError, match=r"photo 4\.png") as refused:
+            tool.read_image(item)
+        assert "a start frame or a frame step" in str(refused.value.todo)
 
 
 def test_only_submitted_jobs_are_judged(studio: Studio) -> None:

@@ -38,8 +38,12 @@ def _data(ctx: Context, task: Task, frames: Sequence[int], first: int) -> Reply:
     if not text.isdigit():
         raise ApiError(400, {"detail": "Invalid 'number' value"})
     if kind == "frame":
-        if int(text) not in frames:  # seen on 2.15
+        # seen on 2.15: the number is checked as one of the source's, and then taken as one of the task's
+        asked = frames if ctx.version.has_requests else [task.start_frame + n * task.step for n in frames]
+        if int(text) not in asked:
             raise ApiError(400, "The frame number doesn't belong to the job")
+        if int(text) >= len(task.frames):
+            raise ApiError(400, f"Incorrect requested frame number: {text}")
         return _image(task, task.frames[int(text)], quality)
     # the chunks of a job are counted in the task with number, from its own start with index: not in the facts
     start = int(text) * task.chunk_size + (first if "number" not in query else 0)
