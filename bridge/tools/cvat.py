@@ -58,6 +58,7 @@ class Cvat:
         self._max_image_bytes = max_image_bytes
         self._labels: CvatLabels | None = None
         self._tasks: list[int] | None = None
+        self._job_counts: dict[int, int] = {}
         self._layouts: OrderedDict[int, list[Frame]] = OrderedDict()
         self._contents: OrderedDict[int, _JobContent] = OrderedDict()
         self._next: str | None = None
@@ -212,22 +213,24 @@ class Cvat:
         return len({n for job in self._jobs(int(task["id"]))[0] for n in range(job.start, job.stop + 1)})
 
     def _task_rows(self) -> list[Row]:
+        # In the wrong organization nothing is listed, and in none only what is this user's own.
+        has_all = bool(self.client.organization)
+        expected = 0 if has_all else _count_of(self.client.project(self.what.id), "tasks")
         rows = sorted(self.client.tasks_of(self.what.id), key=lambda t: int(t["id"]))
-        counted = {} if rows else self.client.project(self.what.id).get("tasks")
-        expected = counted.get("count") if isinstance(counted, dict) else None
-        if expected:
-            raise self._elsewhere(f"project {self.what.id} has {expected} tasks, and CVAT lists none of them")
+        if has_all and not rows:
+            expected = _count_of(self.client.project(self.what.id), "tasks")
+        if len(rows) < expected:
+            raise self._elsewhere(f"project {self.what.id} has {expected} tasks, and CVAT lists {len(rows)} of them")
         return [t for t in rows if str(t.get("dimension") or "2d") == "2d"]
 
     def _task_ids(self) -> list[int]:
         """The tasks, by id."""
-        if self._tasks is None:
-            if self.what.kind == "project":
-                self._tasks = [int(t["id"]) for t in self._task_rows() if self.what.takes_task(t)]
-            elif self.what.kind == "task":
-                self._tasks = [self.what.id] if self.what.takes_task(self.client.task(self.what.id)) else []
-            else:
-                self._tasks = [read_job(self.client.job(self.what.id)).task]
+        if self._tasks is None and self.what.kind == "job":
+            self._tasks = [read_job(self.client.job(self.what.id)).task]
+        elif self._tasks is None:
+            rows = self._task_rows() if self.what.kind == "project" else [self.client.task(self.what.id)]
+            self._job_counts = {int(t["id"]): _count_of(t, "jobs") for t in rows}
+            self._tasks = [int(t["id"]) for t in rows if self.what.takes_task(t)]
         return self._tasks
 
     def _jobs(self, task: int) -> tuple[list[Job], bool]:
@@ -236,9 +239,9 @@ class Cvat:
             rows = [self.client.job(self.what.id)]
         else:
             rows = list(self.client.jobs_of(task))
-            counted = {} if rows else self.client.task(task).get("jobs")
-            if isinstance(counted, dict) and counted.get("count"):
-                raise self._elsewhere(f"task {task} has {counted['count']} jobs, and CVAT lists none of them")
+            expected = self._job_counts.get(task, 0) if rows else _count_of(self.client.task(task), "jobs")
+            if len(rows) < expected:
+                raise self._elsewhere(f"task {task} has {expected} jobs, and CVAT lists {len(rows)} of them")
         jobs = [read_job(row) for row in rows]
         taken = {job.id for job, row in zip(jobs, rows, strict=True) if self.what.takes_job(row)}
         # Honeypots are frames of a ground truth job, which the listing of one job does not show.
@@ -352,6 +355,12 @@ class _JobContent:
 def _number(annotation: Annotation) -> tuple[str, int]:
     name, _, number = annotation.id.partition(":")
     return name, int(number.partition("@")[0])
+
+
+def _count_of(row: Row, what: str) -> int:
+    """How many ``tasks`` a project has, or ``jobs`` a task, whoever may list them; 0 where CVAT does not say."""
+    counted = row.get(what)
+    return int(counted.get("count") or 0) if isinstance(counted, dict) else 0
 
 
 def _size_of(frame: Frame) -> Size | None:

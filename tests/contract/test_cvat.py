@@ -219,6 +219,19 @@ class TestOrganization:
         tool = open_cvat(server, f"cvat:project/{studio.project}", organization="zoo")
         assert tool.describe().items == len(every_record(tool)) == 7
 
+    def test_none_where_only_a_part_is_listed(self, server: FakeCvat) -> None:
+        """Without the organization CVAT lists to a maintainer, and says nothing of it, what is their own."""
+        studio = Studio(server, org="zoo")
+        zoe = server.add_user("zoe")
+        server.add_membership("zoo", zoe, "maintainer")
+        server.state.tasks[studio.first].owner = zoe
+        with pytest.raises(ConfigError, match="has 2 tasks, and CVAT lists 1 of them"):
+            every_record(open_cvat(server, f"cvat:project/{studio.project}", user="zoe"))
+        server.jobs_of(studio.second)[0].assignee = zoe
+        with pytest.raises(ConfigError, match="has 2 jobs, and CVAT lists 1 of them"):
+            every_record(open_cvat(server, f"cvat:task/{studio.second}", user="zoe"))
+        assert len(every_record(open_cvat(server, f"cvat:project/{studio.project}", "zoe", "zoo"))) == 7
+
     def test_a_wrong_one_is_named(self, server: FakeCvat) -> None:
         studio = Studio(server, org="zoo")
         server.add_organization("farm", studio.olga)
@@ -244,9 +257,12 @@ class TestRights:
         assert [issue.id for issue in read_issues(tool)] == [int(pushed.ref)]
         assert [r.outcome for r in tool.apply_fixes([FixOrder(found, found.fix)])] == [Outcome.APPLIED]
 
-    def test_issues_of_a_project_that_is_gone(self, studio: Studio) -> None:
-        with pytest.raises(NotFound, match="no project 999"):
-            list(read_issues(open_cvat(studio.server, "cvat:project/999")))
+    def test_issues_of_a_project_that_is_gone(self, server: FakeCvat) -> None:
+        """An organization's is asked for as a list, which CVAT refuses otherwise than one object."""
+        Studio(server, org="zoo")
+        for organization, said in (("zoo", "no project 999"), ("", "projects/999")):
+            with pytest.raises(NotFound, match=said):
+                list(read_issues(open_cvat(server, "cvat:project/999", organization=organization)))
 
 
 class TestLogin:

@@ -108,9 +108,13 @@ class FakeCvat:
         self.state.orgs[number] = Organization(number, slug, owner, now)
         roles = {owner: "owner", **{self._user(who): role for who, role in (members or {}).items()}}
         for user, role in roles.items():
-            member = self.state.new_id("membership")
-            self.state.memberships[member] = Membership(member, user, number, role, now)
+            self.add_membership(slug, user, role)
         return number
+
+    def add_membership(self, slug: str, user: int, role: str) -> None:
+        org, number = self.state.org_named(slug), self.state.new_id("membership")
+        assert org is not None, f"no organization {slug}"
+        self.state.memberships[number] = Membership(number, user, org.id, role, self.state.now())
 
     def add_project(self, name: str, labels: Sequence[LabelSpec], owner: int, org: int | None = None) -> int:
         number, now = self.state.new_id("project"), self.state.now()
