@@ -71,6 +71,7 @@ from bridge.tools.fix_rules import InTheWay
 _TO_SUBMIT = "Complete a job in CVAT first (Menu > Finish the job), or set its stage to validation"
 _LAYOUTS = 4
 _JOBS = 8
+_OLD_FRAMES = "CVAT 2.15 gives out no frames of a task with a start frame or a frame step: use a newer one"
 
 
 class Cvat:
@@ -108,6 +109,7 @@ class Cvat:
         self._max_image_bytes = max_image_bytes
         self._labels: CvatLabels | None = None
         self._tasks: list[int] | None = None
+        self._job_counts: dict[int, int] = {}
         self._layouts: OrderedDict[int, Layout] = OrderedDict()
         self._contents: OrderedDict[int, _JobContent] = OrderedDict()
         self._next: str | None = None
@@ -190,8 +192,10 @@ class Cvat:
         except ToolUnreachable:
             raise
         except ToolError as error:
+            is_old = "frame number" in error.found and self.client.version() < (2, 22)
             raise ImageError(
-                f"the image of item {item.id} ({item.name}) cannot be had: {error.found}", todo=error.todo
+                f"the image of item {item.id} ({item.name}) cannot be had: {error.found}",
+                todo=_OLD_FRAMES if is_old else error.todo,
             ) from None
 
     def write_predictions(self, model: str, batch: Sequence[Prelabel]) -> int:
@@ -323,22 +327,24 @@ class Cvat:
         return len({n for job in jobs if job.id in taken for n in range(job.start, job.stop + 1)})
 
     def _task_rows(self) -> list[Row]:
+        # In the wrong organization nothing is listed, and in none only what is this user's own.
+        has_all = bool(self.client.organization)
+        expected = 0 if has_all else _count_of(self.client.project(self.what.id), "tasks")
         rows = sorted(self.client.tasks_of(self.what.id), key=lambda t: int(t["id"]))
-        counted = {} if rows else self.client.project(self.what.id).get("tasks")
-        expected = counted.get("count") if isinstance(counted, dict) else None
-        if expected:
-            raise self._elsewhere(f"project {self.what.id} has {expected} tasks, and CVAT lists none of them")
+        if has_all and not rows:
+            expected = _count_of(self.client.project(self.what.id), "tasks")
+        if len(rows) < expected:
+            raise self._elsewhere(f"project {self.what.id} has {expected} tasks, and CVAT lists {len(rows)} of them")
         return [t for t in rows if str(t.get("dimension") or "2d") == "2d"]
 
     def _task_ids(self) -> list[int]:
         """The tasks, by id."""
-        if self._tasks is None:
-            if self.what.kind == "project":
-                self._tasks = [int(t["id"]) for t in self._task_rows() if self.what.takes_task(t)]
-            elif self.what.kind == "task":
-                self._tasks = [self.what.id] if self.what.takes_task(self.client.task(self.what.id)) else []
-            else:
-                self._tasks = [read_job(self.client.job(self.what.id)).task]
+        if self._tasks is None and self.what.kind == "job":
+            self._tasks = [read_job(self.client.job(self.what.id)).task]
+        elif self._tasks is None:
+            rows = self._task_rows() if self.what.kind == "project" else [self.client.task(self.what.id)]
+            self._job_counts = {int(t["id"]): _count_of(t, "jobs") for t in rows}
+            self._tasks = [int(t["id"]) for t in rows if self.what.takes_task(t)]
         return self._tasks
 
     def _jobs(self, task: int) -> tuple[list[Job], set[int], bool]:
@@ -347,9 +353,9 @@ class Cvat:
             rows = [self.client.job(self.what.id)]
         else:
             rows = list(self.client.jobs_of(task))
-            counted = {} if rows else self.client.task(task).get("jobs")
-            if isinstance(counted, dict) and counted.get("count"):
-                raise self._elsewhere(f"task {task} has {counted['count']} jobs, and CVAT lists none of them")
+            expected = self._job_counts.get(task, 0) if rows else _count_of(self.client.task(task), "jobs")
+            if len(rows) < expected:
+                raise self._elsewhere(f"task {task} has {expected} jobs, and CVAT lists {len(rows)} of them")
         jobs = [read_job(row) for row in rows]
         taken = {job.id for job, row in zip(jobs, rows, strict=True) if self.what.takes_job(row)}
         # Honeypots are frames of a ground truth job, which the listing of one job does not show.
@@ -501,3 +507,9 @@ class _JobContent:
 def _number(annotation: Annotation) -> tuple[str, int]:
     name, _, number = annotation.id.partition(":")
     return name, int(number.partition("@")[0])
+
+
+def _count_of(row: Row, what: str) -> int:
+    """How many ``tasks`` a project has, or ``jobs`` a task, whoever may list them; 0 where CVAT does not say."""
+    counted = row.get(what)
+    return int(counted.get("count") or 0) if isinstance(counted, dict) else 0

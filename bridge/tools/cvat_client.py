@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote
 
-from bridge.errors import AuthError, ConfigError, ToolError
+from bridge.errors import AuthError, ConfigError, NotFound, ToolError
 from bridge.net import File, HttpClient, Limits, Reply
 
 NAME = "CVAT"
@@ -115,11 +115,19 @@ class CvatClient:
         )
 
     def rows(self, path: str, **params: str | int) -> Iterator[Row]:
-        """Every object of a listing, page by page."""
+        """Every object of a listing, page by page.
+
+        Raises:
+            NotFound: the project, task or job whose objects are asked for does not exist.
+        """
         number = 1
         while True:
-            answer = self.row("GET", path, params={**params, "page": number, "page_size": _PAGE})
-            results = answer.get("results")
+            query = {**params, "page": number, "page_size": _PAGE}
+            reply = self.call("GET", path, params=query, accept=(400,))
+            if reply.status == 400:
+                self._refuse_list(reply, params)
+            answer = reply.json()
+            results = answer.get("results") if isinstance(answer, dict) else None
             if not isinstance(results, list) or not all(isinstance(one, dict) for one in results):
                 raise _unusable(f"GET {path}", "a page of a listing")
             yield from results
@@ -159,13 +167,13 @@ class CvatClient:
         return self.rows("/api/users", search=name)
 
     def project(self, project: int) -> Row:
-        return self.row("GET", f"/api/projects/{project}")
+        return self._whole("project", project)
 
     def projects_named(self, name: str) -> Iterator[Row]:
         return self.rows("/api/projects", name=name, sort="id")
 
     def task(self, task: int) -> Row:
-        return self.row("GET", f"/api/tasks/{task}")
+        return self._whole("task", task)
 
     def tasks_of(self, project: int) -> Iterator[Row]:
         return self.rows("/api/tasks", project_id=project, sort="id")
@@ -318,6 +326,30 @@ class CvatClient:
         """One frame in the quality it was uploaded with: for images, the original file."""
         params: dict[str, str | int] = {"type": "frame", "number": number, "quality": "original"}
         return self.call("GET", f"/api/jobs/{job}/data", params=params, max_bytes=max_bytes).body
+
+    def _whole(self, kind: str, number: int) -> Row:
+        """A project or a task, which CVAT hides from those who annotate in it."""
+        reply = self.call("GET", f"/api/{kind}s/{number}", accept=(403,))
+        if reply.status == 403:
+            raise AuthError(
+                f"{NAME} at {self.url} does not show {kind} {number} to this user",
+                expected="its owner or assignee, a maintainer of its organization, or an administrator",
+                todo="Run as such a user, or set LABELBRIDGE_CVAT_ORGANIZATION; who has only a job takes cvat:job/N",
+            )
+        answer = reply.json()
+        if not isinstance(answer, dict):
+            raise _unusable(f"GET /api/{kind}s/{number}", "an object")
+        return answer
+
+    def _refuse_list(self, reply: Reply, asked: Mapping[str, str | int]) -> None:
+        """CVAT answers a list of what belongs to nothing with 400, where one object would be a 404."""
+        for name, number in asked.items():
+            if name.endswith("_id") and b"valid choice" in reply.body:
+                raise NotFound(
+                    f"{NAME} at {self.url} has no {name.removesuffix('_id')} {number}",
+                    todo="Check the id, and whether this user can see it",
+                )
+        self.http.raise_for(reply)
 
     def _headers(self) -> dict[str, str]:
         with self._lock:

@@ -1,4 +1,4 @@
-"""The people of a CVAT task, acting on the fake server as the browser does; and on a real one where one is set."""
+"""The people of a CVAT task, acting on the fake server behind its back; ``cvat_live_harness`` does it over REST."""
 
 from __future__ import annotations
 
@@ -24,14 +24,51 @@ def picture(width: int, height: int) -> bytes:
     return out.getvalue()
 
 
-class CvatHarness(Wire):
-    """See :class:`harness.Harness`. One job for each photo; several submissions of a photo are replica jobs."""
+class CvatPeople(Wire):
+    """What every harness of CVAT shares; see :class:`harness.Harness`.
+
+    One job for each photo; several submissions of a photo are replica jobs.
+    """
 
     keeps_predictions = False
     makes_reviews = False
 
+    url: str
+    login: Login
+    task: int
+    client: CvatClient
+    memory: Remembered
+
+    def lost_image(self, item: Item) -> str:
+        return item.image + "99"
+
+    def again(self) -> Cvat:
+        self.client = CvatClient(self.url, self.login, sleep=lambda _: None)
+        return Cvat(self.client, parse_target(f"cvat:task/{self.task}"), self.memory)
+
+    def requests_made(self) -> int:
+        return self.client.requests_made
+
+    def answer(self, review: Review, ref: str, verdict: str | None, label: str = "", box: Box | None = None) -> None:
+        """A changed suggestion is drawn by hand and the issue resolved without a word; else a comment says it."""
+        del review
+        call, issue = self.client.call, self.client.row("GET", f"/api/issues/{ref}")
+        if box:
+            self._draw(int(issue["job"]), int(issue["frame"]), label, box)
+            call("PATCH", f"/api/issues/{ref}", json={"resolved": True})
+        else:
+            text = f"{verdict.capitalize()}, I think." if verdict else "Let me look at this later."
+            call("POST", "/api/comments", json={"issue": int(ref), "message": text})
+
+    def _draw(self, job: int, frame: int, label: str, box: Box) -> int:
+        raise NotImplementedError
+
+
+class CvatHarness(CvatPeople):
+    """A task of the fake server's."""
+
     def __init__(self, server: FakeCvat, photos: Sequence[Photo]) -> None:
-        self.server = server
+        self.server, self.url, self.login = server, server.url, Login(user="olga", password="secret")
         self.memory = Remembered()
         self.owner = server.add_user("olga", "secret")
         ann = server.add_user("ann", "secret")
@@ -56,16 +93,6 @@ class CvatHarness(Wire):
         fields = {"type": "rectangle", "label_id": self.labels[label], "frame": frame, "points": list(box.xyxy)}
         return self.server.annotate(job, **fields, rotation=box.rotation, source=source, attributes=[])
 
-    def lost_image(self, item: Item) -> str:
-        return item.image + "99"
-
-    def again(self) -> Cvat:
-        self.client = CvatClient(self.server.url, Login(user="olga", password="secret"), sleep=lambda _: None)
-        return Cvat(self.client, parse_target(f"cvat:task/{self.task}"), self.memory)
-
-    def requests_made(self) -> int:
-        return self.client.requests_made
-
     def edit(self, submission_id: str, add: Objects = (), drop: Sequence[str] = (), relabel: str = "") -> None:
         job, frame = map(int, submission_id.split("/"))
         shapes = self.server.shapes(job)
@@ -79,14 +106,3 @@ class CvatHarness(Wire):
     def raw(self, submission_id: str) -> dict[str, str]:
         job, frame = map(int, submission_id.split("/"))
         return {f"shape:{s['id']}": json.dumps(s) for s in self.server.shapes(job) if s["frame"] == frame}
-
-    def answer(self, review: Review, ref: str, verdict: str | None, label: str = "", box: Box | None = None) -> None:
-        """A changed suggestion is drawn by hand and the issue resolved without a word; else a comment says it."""
-        del review
-        call, issue = self.client.call, self.client.row("GET", f"/api/issues/{ref}")
-        if box:
-            self._draw(int(issue["job"]), int(issue["frame"]), label, box)
-            call("PATCH", f"/api/issues/{ref}", json={"resolved": True})
-        else:
-            text = f"{verdict.capitalize()}, I think." if verdict else "Let me look at this later."
-            call("POST", "/api/comments", json={"issue": int(ref), "message": text})

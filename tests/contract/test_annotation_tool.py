@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from cvat_harness import CvatHarness
+from cvat_live_harness import CvatLiveHarness, LiveCvat
 from fakes.cvat_server import FakeCvat
 from harness import Harness, Near, Photo, finding
 from label_studio_harness import LabelStudioHarness
@@ -24,11 +25,15 @@ FREE = Box(400, 180, 500, 250)
 Open = Callable[[Sequence[Photo]], Harness]
 
 
-@pytest.fixture(params=["label_studio", "cvat"])
+@pytest.fixture(params=["label_studio", "cvat", "cvat-live"])
 def open_target(request: pytest.FixtureRequest) -> Iterator[Open]:
     if request.param == "cvat":
         with FakeCvat() as server:
             yield lambda photos: CvatHarness(server, photos)
+        return
+    if request.param == "cvat-live":
+        with LiveCvat.from_environment() as live:
+            yield lambda photos: CvatLiveHarness(live, photos)
         return
     studio = request.getfixturevalue("studio")
     yield lambda photos: LabelStudioHarness(studio, photos)

@@ -20,11 +20,12 @@ from typer.testing import CliRunner
 from bridge.cli import app
 from bridge.core.annotations import Box, Prediction, Record
 from bridge.core.findings import ErrorType, Fix
-from bridge.errors import AuthError, ConfigError, DataError, ToolError, UsageError
+from bridge.errors import AuthError, ConfigError, DataError, ImageError, NotFound, ToolError, UsageError
 from bridge.tools import FixOrder, Outcome, Prelabel, ReviewCase
 from bridge.tools.cvat import Cvat
 from bridge.tools.cvat_client import CvatClient, Login
 from bridge.tools.cvat_issue_list import read_issues, to_csv
+from bridge.tools.cvat_review_plan import ReviewPlan
 from bridge.tools.cvat_target import parse_target
 
 CAT, DOG, FREE = Box(16, 16, 80, 64), Box(200, 100, 300, 180), Box(400, 180, 500, 250)
@@ -95,6 +96,28 @@ def test_a_project_is_its_tasks_frames(studio: Studio) -> None:
     assert info.url == f"{studio.server.url}/projects/{studio.project}"
     ids = [r.item.id for r in every_record(tool)]
     assert ids == [f"{studio.first}/{n}" for n in range(2)] + [f"{studio.second}/{n}" for n in range(5)]
+
+
+def test_a_task_without_data_has_no_frames_yet(studio: Studio) -> None:
+    tool = open_cvat(studio.server, f"cvat:project/{studio.project}")
+    row = tool.client.row("POST", "/api/tasks", json={"name": "Three", "project_id": studio.project})
+    assert tool.describe().items == len(every_record(tool)) == 7
+    alone = open_cvat(studio.server, f"cvat:task/{row['id']}")
+    assert (alone.describe().items, every_record(alone), list(read_issues(alone))) == (0, [], [])
+
+
+def test_frames_of_a_task_with_a_step(studio: Studio) -> None:
+    """Counted in the task by CVAT 2.22 and later; of those before, the error says why there are none."""
+    task = studio.server.state.tasks[studio.second]
+    task.start_frame, task.step = 10, 2
+    tool = open_cvat(studio.server, f"cvat:task/{studio.second}")
+    item = every_record(tool)[4].item
+    if studio.server.version.minor >= 22:
+        assert tool.read_image(item) == picture(512, 256)
+    else:
+        with pytest.raises(ImageError, match=r"photo 4\.png") as refused:
+            tool.read_image(item)
+        assert "a start frame or a frame step" in str(refused.value.todo)
 
 
 def test_only_submitted_jobs_are_judged(studio: Studio) -> None:
@@ -203,6 +226,19 @@ class TestOrganization:
         tool = open_cvat(server, f"cvat:project/{studio.project}", organization="zoo")
         assert tool.describe().items == len(every_record(tool)) == 7
 
+    def test_none_where_only_a_part_is_listed(self, server: FakeCvat) -> None:
+        """Without the organization CVAT lists to a maintainer, and says nothing of it, what is their own."""
+        studio = Studio(server, org="zoo")
+        zoe = server.add_user("zoe")
+        server.add_member("zoo", zoe, "maintainer")
+        server.state.tasks[studio.first].owner = zoe
+        with pytest.raises(ConfigError, match="has 2 tasks, and CVAT lists 1 of them"):
+            every_record(open_cvat(server, f"cvat:project/{studio.project}", user="zoe"))
+        server.jobs_of(studio.second)[0].assignee = zoe
+        with pytest.raises(ConfigError, match="has 2 jobs, and CVAT lists 1 of them"):
+            every_record(open_cvat(server, f"cvat:task/{studio.second}", user="zoe"))
+        assert len(every_record(open_cvat(server, f"cvat:project/{studio.project}", "zoe", "zoo"))) == 7
+
     def test_a_wrong_one_is_named(self, server: FakeCvat) -> None:
         studio = Studio(server, org="zoo")
         server.add_organization("farm", studio.olga)
@@ -214,6 +250,33 @@ class TestOrganization:
                 tool.read_records([f"{studio.first}/0"])
         with pytest.raises(ConfigError, match="the organization in the settings is 'farm'"):
             open_cvat(server, f"cvat:project/{studio.project}", organization="farm").describe()
+
+
+class TestRights:
+    def test_who_has_only_a_job_works_with_that(self, studio: Studio) -> None:
+        """CVAT shows them neither its task nor its project."""
+        job, _ = studio.server.jobs_of(studio.second)
+        job.assignee, job.state = studio.server.add_user("bob"), "completed"
+        for target in (f"cvat:project/{studio.project}", f"cvat:task/{studio.second}"):
+            with pytest.raises(AuthError, match="does not show") as refused:
+                open_cvat(studio.server, target, user="bob").describe()
+            assert "cvat:job/N" in str(refused.value.todo)
+        client = CvatClient(studio.server.url, Login(user="bob", password="secret"), sleep=lambda _: None)
+        tool = Cvat(client, parse_target(f"cvat:job/{job.id}"), Remembered(), ReviewPlan(hand_over=False))
+        assert tool.describe().items == 3
+        record = every_record(tool)[0]
+        found = finding(tool, record, ErrorType.MISSING, Fix("add", "cat", FREE))
+        review = tool.open_review(tool.describe().labels, "Review")
+        (pushed,) = tool.push_cases(review, [ReviewCase(found, record.item)])
+        assert [issue.id for issue in read_issues(tool)] == [int(pushed.ref)]
+        assert [r.outcome for r in tool.apply_fixes([FixOrder(found, found.fix)])] == [Outcome.APPLIED]
+
+    def test_issues_of_a_project_that_is_gone(self, server: FakeCvat) -> None:
+        """An organization's is asked for as a list, which CVAT refuses otherwise than one object."""
+        Studio(server, org="zoo")
+        for organization, said in (("zoo", "no project 999"), ("", "projects/999")):
+            with pytest.raises(NotFound, match=said):
+                list(read_issues(open_cvat(server, "cvat:project/999", organization=organization)))
 
 
 class TestLogin:

@@ -104,6 +104,32 @@ def login(ctx: Context) -> Reply:
     return Reply(200, {"key": key})
 
 
+@route("POST", "/api/auth/register", anonymous=True)
+def register(ctx: Context) -> Reply:
+    """Where registration is open, as it is unless an operator shuts it."""
+    body, state = ctx.json, ctx.state
+    require(body, "username", "email", "password1", "password2")
+    # seen on 2.15
+    if len(body["username"]) < 5:
+        raise ApiError(400, {"username": ["Ensure this field has at least 5 characters."]})
+    if state.user_named(body["username"]):
+        raise ApiError(400, {"username": ["A user with that username already exists."]})
+    number, key = state.new_id("user"), secrets.token_hex(20)
+    state.users[number] = User(number, body["username"], body["password1"])
+    state.login_tokens[key] = number
+    return Reply(201, {"username": body["username"], "email": body["email"], "key": key})
+
+
+@route("DELETE", "/api/users/{id}")
+def delete_user(ctx: Context, number: int) -> Reply:
+    if not ctx.user.is_superuser:
+        raise deny()
+    if number not in ctx.state.users:
+        raise ApiError(404, "Not found.")
+    del ctx.state.users[number]
+    return Reply(204)
+
+
 def _sees(ctx: Context, user: User) -> bool:
     # facts/cvat.md (c) Permissions: outside an organization only administrators see others
     if ctx.user.is_superuser and ctx.org is None:

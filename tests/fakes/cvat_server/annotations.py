@@ -54,7 +54,7 @@ class Desk:
         if len(source) > 16:
             raise ApiError(500, {"detail": "value too long for type character varying(16)"})
         known = {"id": row.get("id"), "frame": row["frame"], "label_id": row["label_id"]}
-        return {**known, "group": row.get("group") or 0, "source": source}
+        return {**known, "group": row.get("group"), "source": source}
 
     def _shape(self, row: Row) -> Row:
         if row["type"] not in SHAPES:
@@ -79,14 +79,14 @@ class Desk:
 
     def _check_label(self, number: int) -> None:
         if number not in self.labels:  # facts/cvat.md (c) Annotations: an unknown label is refused
-            raise ApiError(400, f"label_id `{number}` is invalid")
+            raise ApiError(400, [f"label_id `{number}` is invalid"])
 
     def _attributes(self, row: Row) -> list[Row]:
         known = {attribute.id for attribute in self._specs(row)}
         kept = []
         for attribute in row.get("attributes") or []:
-            if attribute.get("spec_id") not in known:  # not in the facts
-                raise ApiError(400, f"spec_id `{attribute.get('spec_id')}` is invalid")
+            if attribute.get("spec_id") not in known:
+                raise ApiError(400, [f"spec_id `{attribute.get('spec_id')}` is invalid"])
             kept.append({"spec_id": attribute["spec_id"], "value": str(attribute.get("value", ""))})
         return kept
 
@@ -97,12 +97,16 @@ class Desk:
     # --- out --------------------------------------------------------------------------------------------------------
 
     def show(self, row: Row) -> Row:
-        """A row as it is read: attributes that were not given have their default values (not in the facts)."""
+        """A row as it is read: attributes that were not given have their default values."""
         shown = copy.deepcopy(row)
         given = {attribute["spec_id"] for attribute in row["attributes"]}
         for spec in self._specs(row):
             if spec.id not in given and ("shapes" not in row or not spec.mutable):
                 shown["attributes"].append({"spec_id": spec.id, "value": spec.default_value})
+        # seen on 2.15: the order of attributes changes from one reading to the next
+        self.state.readings += 1
+        if self.state.readings % 2:
+            shown["attributes"].reverse()
         return shown
 
     # --- writing ----------------------------------------------------------------------------------------------------
@@ -141,6 +145,14 @@ def _require(kind: str, row: Row, *names: str) -> None:
         raise ApiError(400, {kind: [missing]})
 
 
+def _require_own(desk: Desk, kind: str, number: int) -> None:
+    """Refuses to update what is in another job."""
+    # seen on 2.15; what is in no job at all is made again, with its id
+    others = (job for job in desk.state.jobs.values() if job is not desk.job)
+    if any(row["id"] == number for job in others for row in job.annotations.of(kind)):
+        raise ApiError(400, f"duplicate key value violates unique constraint\nDETAIL:  Key (id)=({number}) exists.\n")
+
+
 def _read(ctx: Context, jobs: Iterable[Job]) -> Row:
     # facts/cvat.md (c) Annotations: the version is 0 for ever
     answer: Row = {"version": 0, **{kind: [] for kind in kinds(ctx.version)}}
@@ -148,6 +160,9 @@ def _read(ctx: Context, jobs: Iterable[Job]) -> Row:
         desk = Desk(ctx.state, ctx.version, job)
         for kind in kinds(ctx.version):
             answer[kind] += [desk.show(row) for row in job.annotations.of(kind)]
+    for rows in (answer[kind] for kind in kinds(ctx.version)):
+        # seen on 2.15: by frame, and within a frame in any order; here never that of the ids
+        rows.sort(key=lambda row: (row["frame"], -row["id"]))
     return answer
 
 
@@ -176,10 +191,12 @@ def _write(ctx: Context, jobs: list[Job], whole: bool) -> Reply:
         raise ApiError(400, ["The task has no jobs"])
     parts = _parts(ctx, body, jobs, whole)
     if action in ("update", "delete"):
-        for _, rows in parts:
+        for desk, rows in parts:
             for kind in rows:
                 for row in rows[kind]:
                     _require(kind, row, "id")
+                    if action == "update":
+                        _require_own(desk, kind, row["id"])
     for desk, rows in parts:
         if ctx.method == "PUT":  # facts/cvat.md (c) Annotations: PUT replaces all, under new ids
             desk.job.annotations = Annotations()

@@ -43,12 +43,16 @@ def _guide(ctx: Context, number: int, *, change: bool = False) -> Guide:
 def create_guide(ctx: Context) -> Reply:
     body, state = ctx.json, ctx.state
     project, task = body.get("project_id"), body.get("task_id")
-    if (project is None) == (task is None):
-        raise ApiError(400, ["expected project_id or task_id"])
+    # seen on 2.15
+    if project is not None and task is not None:
+        raise ApiError(400, ["Both project_id and task_id must not be specified"])
+    if project is None and task is None:
+        raise ApiError(500, "Server Error (500)")
     org = get_project(ctx, project).org if project is not None else get_task(ctx, int(task or 0), manage=True).org
     require_context(ctx, org)
     if any((g.project, g.task) == (project, task) for g in state.guides.values()):
-        raise ApiError(400, ["the object has a guide"])  # facts/cvat.md (c) Guides: one for each object
+        # facts/cvat.md (c) Guides: one for each object; a second breaks the server (seen on 2.15)
+        raise ApiError(500, "Server Error (500)")
     number, now = state.new_id("guide"), state.now()
     state.guides[number] = Guide(number, project, task, body.get("markdown", ""), now, now)
     return Reply(201, _guide_row(state.guides[number]))

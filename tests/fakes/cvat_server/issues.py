@@ -69,6 +69,11 @@ def list_issues(ctx: Context) -> Reply:
 def create_issue(ctx: Context) -> Reply:
     body, state = ctx.json, ctx.state
     require(body, "frame", "position", "job", "message")
+    # seen on 2.15
+    if not str(body["message"]).strip():
+        raise ApiError(400, {"message": ["This field may not be blank."]})
+    if int(body["job"]) not in state.jobs:
+        raise ApiError(400, ["Job matching query does not exist."])
     job = get_job(ctx, int(body["job"]))
     task = state.tasks[job.task]
     require_context(ctx, task.org)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from fakes.cvat_server.accounts import basic_user
 from fakes.cvat_server.lists import listing
 from fakes.cvat_server.permissions import (
@@ -16,7 +18,7 @@ from fakes.cvat_server.permissions import (
 )
 from fakes.cvat_server.routing import ApiError, Context, Reply, require, route
 from fakes.cvat_server.segments import add_ground_truth, random_frames
-from fakes.cvat_server.state import Job, Row
+from fakes.cvat_server.state import Job, Row, Task
 from fakes.cvat_server.tasks import honeypot_row
 
 STAGES = ("annotation", "validation", "acceptance")
@@ -32,15 +34,15 @@ def job_row(ctx: Context, job: Job) -> Row:
         "task_id": job.task,
         "project_id": task.project,
         "assignee": basic_user(ctx, job.assignee),
-        "guide_id": next((g.id for g in state.guides.values() if g.task == task.id), None),
+        "guide_id": _guide_of(ctx, task),
         "dimension": "2d",
         "bug_tracker": task.bug_tracker or None,
         "status": job.status,
         "stage": job.stage,
         "state": job.state,
         "mode": task.mode,
-        # facts/cvat.md (c) five ways: deleted frames leave the count
-        "frame_count": len(set(job.frames) - task.deleted),
+        # facts/cvat.md (c) five ways: deleted frames leave the count; not yet on 2.15
+        "frame_count": len(set(job.frames) - (task.deleted if ctx.version.has_requests else set())),
         "start_frame": job.start,
         "stop_frame": job.stop,
         "data_chunk_size": task.chunk_size,
@@ -67,6 +69,12 @@ def job_row(ctx: Context, job: Job) -> Row:
         project = state.projects.get(task.project or 0)
         row |= {"task_name": task.name, "project_name": project.name if project else None}
     return row
+
+
+def _guide_of(ctx: Context, task: Task) -> int | None:
+    # seen on 2.15: of a task in a project, jobs show the project's guide and never the task's own
+    mine = (task.project, None) if task.project is not None else (None, task.id)
+    return next((g.id for g in ctx.state.guides.values() if (g.project, g.task) == mine), None)
 
 
 @route("GET", "/api/jobs")
@@ -102,7 +110,7 @@ def create_job(ctx: Context) -> Reply:
     body = ctx.json
     require(body, "type", "task_id")
     if body["type"] != "ground_truth":
-        raise ApiError(400, {"type": [f'"{body["type"]}" is not a valid choice.']})
+        raise ApiError(400, [f"Unexpected job type '{body['type']}'"])
     task = get_task(ctx, int(body["task_id"]))
     if not may_add_jobs(ctx, task):
         raise deny()
@@ -115,9 +123,8 @@ def create_job(ctx: Context) -> Reply:
         # read in CVAT's public source, 2.15 and later, not in the facts: frames are counted in the source, as
         # included_frames are, and not in the task
         given = body.get("frames") or []
-        frames = [task.source_frames.index(n) for n in given if n in task.source_frames]
-        if not given or len(set(given)) < len(given) or len(frames) < len(given):
-            raise ApiError(400, ["The following frames are not included in the task"])
+        _check_frames(given, task.source_frames)
+        frames = [task.source_frames.index(n) for n in given]
     elif method == "random_uniform":
         frames = random_frames(task, int(body.get("frame_count") or 1), body.get("random_seed", body.get("seed")))
     else:
@@ -125,6 +132,16 @@ def create_job(ctx: Context) -> Reply:
     job = add_ground_truth(ctx.state, task, frames)
     _assign(ctx, job, body.get("assignee"))
     return Reply(201, job_row(ctx, job))
+
+
+def _check_frames(frames: list[int], known: Container[int]) -> None:
+    # seen on 2.15
+    if not frames:
+        raise ApiError(400, ["The list of frames cannot be empty"])
+    if len(set(frames)) < len(frames):
+        raise ApiError(400, ["Frames must not repeat"])
+    if unknown := [str(n) for n in frames if n not in known]:
+        raise ApiError(400, [f"The following frames are not included in the task: {', '.join(unknown)}"])
 
 
 @route("GET", "/api/jobs/{id}")
@@ -139,8 +156,9 @@ def patch_job(ctx: Context, number: int) -> Reply:
     for name, value, choices in (("stage", stage, STAGES), ("state", state, (None, *STATES))):
         if value not in choices:
             raise ApiError(400, {name: [f'"{value}" is not a valid choice.']})
-    # facts/cvat.md (c) Permissions: an annotator changes the state alone
-    if ("stage" in body or "assignee" in body) and not is_staff(ctx, ctx.state.tasks[job.task]):
+    # facts/cvat.md (c) Permissions: an annotator changes the state alone; the assignee that he is, is no change
+    changed = "stage" in body or body.get("assignee", job.assignee) != job.assignee
+    if changed and not is_staff(ctx, ctx.state.tasks[job.task]):
         raise deny()
     if "assignee" in body:
         _assign(ctx, job, body["assignee"])

@@ -66,8 +66,8 @@ def _put_attribute(state: State, label: Label, row: Row) -> None:
         label.attributes.append(known)
     known.name = row.get("name", known.name)
     known.mutable = row.get("mutable", known.mutable)
-    known.values = [str(x) for x in row.get("values", known.values)]
-    known.default_value = str(row.get("default_value") or (known.values[0] if known.values else ""))
+    known.values = [str(x) for x in row.get("values", known.values)] or [""]  # seen on 2.15: never an empty list
+    known.default_value = str(row.get("default_value", known.default_value))
 
 
 def patch_labels(state: State, rows: Sequence[Row], *, project: int | None = None, task: int | None = None) -> None:
@@ -113,7 +113,7 @@ def label_row(state: State, label: Label) -> Row:
                 "default_value": a.default_value,
                 "values": a.values,
             }
-            for a in label.attributes
+            for a in sorted(label.attributes, key=lambda a: a.name)  # seen on 2.15
         ],
         "type": label.type,
         "sublabels": sublabels,

@@ -31,6 +31,7 @@ def listing(
         simple: query parameters that filter by equality; any other is ignored without a word.
     """
     rows = list(found)
+    _check_ids(ctx, terms)
     for name, getter in {**terms, **(simple or {})}.items():
         if name in ctx.query and name not in LOGIC_ONLY:
             rows = [row for row in rows if _same(getter(row), ctx.query[name])]
@@ -45,6 +46,16 @@ def listing(
         getter = terms.get(key.lstrip("-"), lambda row: row.id)
         rows.sort(key=lambda row, of=getter: _order(of(row)), reverse=key.startswith("-"))  # type: ignore[misc]
     return Reply(200, _page(ctx, [render(row) for row in _slice(ctx, rows)], len(rows)))
+
+
+def _check_ids(ctx: Context, terms: Terms) -> None:
+    """Refuses to filter by a project, task or job that there is not."""
+    # seen on 2.15, of comments only not
+    tables = {"project_id": ctx.state.projects, "task_id": ctx.state.tasks, "job_id": ctx.state.jobs}
+    for name, table in tables.items():
+        text = ctx.query.get(name, "") if name in terms and ctx.path != "/api/comments" else ""
+        if text and not (text.isdigit() and int(text) in table):
+            raise ApiError(400, {name: ["Select a valid choice. That choice is not one of the available choices."]})
 
 
 def _slice(ctx: Context, rows: list[T]) -> list[T]:

@@ -38,8 +38,12 @@ def _data(ctx: Context, task: Task, frames: Sequence[int], first: int) -> Reply:
     if not text.isdigit():
         raise ApiError(400, {"detail": "Invalid 'number' value"})
     if kind == "frame":
-        if int(text) not in frames:  # not in the facts
-            raise ApiError(400, [f"Incorrect requested frame number: {text}"])
+        # seen on 2.15: the number is checked as one of the source's, and then taken as one of the task's
+        asked = frames if ctx.version.has_requests else [task.start_frame + n * task.step for n in frames]
+        if int(text) not in asked:
+            raise ApiError(400, "The frame number doesn't belong to the job")
+        if int(text) >= len(task.frames):
+            raise ApiError(400, f"Incorrect requested frame number: {text}")
         return _image(task, task.frames[int(text)], quality)
     # the chunks of a job are counted in the task with number, from its own start with index: not in the facts
     start = int(text) * task.chunk_size + (first if "number" not in query else 0)
@@ -78,7 +82,10 @@ def _jpeg(frame: Frame, quality: int) -> bytes:
 
 def _meta(ctx: Context, task: Task, job: Job | None) -> Row:
     if task.data_id is None:
-        raise ApiError(404, "Not found.")
+        # seen on 2.15: without data the server breaks, and while they are worked in there are no frames yet
+        if not task.upload_state[0]:
+            raise ApiError(500, "Server Error (500)")
+        return {"size": 0, "frames": [], "deleted_frames": [], "included_frames": None, "start_frame": 0}
     first, last = (job.start, job.stop) if job else (0, len(task.frames) - 1)
     mine = set(job.frames if job else range(len(task.frames)))
     if task.mode == "interpolation":  # one entry for the whole video: not in the facts

@@ -52,21 +52,16 @@ def may_add_jobs(ctx: Context, task: Task) -> bool:
 
 
 def _own_task(ctx: Context, task: Task) -> bool:
-    jobs = {job.assignee for job in ctx.state.jobs_of(task.id)}
-    return ctx.user.id in staff_of_task(ctx, task) | jobs
+    # seen on 2.15: whoever has only a job of a task sees that job, and neither its task nor its project
+    return ctx.user.id in staff_of_task(ctx, task)
 
 
 def _own_job(ctx: Context, job: Job) -> bool:
     return ctx.user.id in staff_of_task(ctx, ctx.state.tasks[job.task]) | {job.assignee}
 
 
-def _own_project(ctx: Context, project: Project) -> bool:
-    tasks = [task for task in ctx.state.tasks.values() if task.project == project.id]
-    return owns_project(ctx, project) or any(_own_task(ctx, task) for task in tasks)
-
-
 def sees_project(ctx: Context, project: Project) -> bool:
-    return manages(ctx, project.org) or (_inside(ctx, project.org) and _own_project(ctx, project))
+    return manages(ctx, project.org) or (_inside(ctx, project.org) and owns_project(ctx, project))
 
 
 def sees_task(ctx: Context, task: Task) -> bool:
@@ -89,7 +84,7 @@ def lists(ctx: Context, org: int | None, own: bool) -> bool:
 
 
 def lists_project(ctx: Context, project: Project) -> bool:
-    return lists(ctx, project.org, _own_project(ctx, project))
+    return lists(ctx, project.org, owns_project(ctx, project))
 
 
 def lists_task(ctx: Context, task: Task) -> bool:
@@ -139,10 +134,9 @@ def check_assignee(ctx: Context, org: int | None, user: int | None) -> None:
     """Whether the asking user may make ``user`` the assignee of something."""
     if user is None:
         return
-    if user not in ctx.state.users:
-        raise ApiError(400, {"assignee_id": [f'Invalid pk "{user}" - object does not exist.']})
-    if ctx.user.is_superuser or user == ctx.user.id:
-        return
     # facts/cvat.md (c) Permissions: outside an organization nobody but an administrator sees, or assigns, others
-    if org is None or ctx.state.role(user, org) is None:
+    if org is None and not ctx.user.is_superuser and user != ctx.user.id:
         raise deny()
+    # seen on 2.15: whoever may assign may assign people from outside the organization, and nobody breaks the server
+    if user not in ctx.state.users:
+        raise ApiError(500, "Server Error (500)")

@@ -58,7 +58,10 @@ def create_report(ctx: Context) -> Reply:
     truth = _truth(ctx, task)
     # facts/cvat.md (c) Native overlay: the job of ground truth is accepted and completed before
     if truth is None or truth.status != "completed":
-        raise ApiError(400, ["Quality reports need a completed ground truth job in the acceptance stage"])
+        text = (
+            "Quality reports require a Ground Truth job in the task at the acceptance stage and in the completed state"
+        )
+        raise ApiError(400, [text])
     # read in CVAT's public source, not in the facts: at first each request had an id of its own; later one of a task is
     # refused while another is under way
     number = f"action=calculate;target=task;id={task.id}"

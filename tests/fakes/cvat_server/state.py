@@ -277,6 +277,7 @@ class State:
     requests: dict[str, LongRequest] = field(default_factory=dict)
     share: dict[str, bytes] = field(default_factory=dict)
     polls_until_done: int = 1
+    readings: int = 0
     _counters: dict[str, Iterator[int]] = field(default_factory=dict)
     _last: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 

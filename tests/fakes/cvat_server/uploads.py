@@ -24,17 +24,25 @@ def read_frame(name: str, data: bytes) -> Frame:
 def upload(ctx: Context, number: int) -> Reply:
     """One request with everything, or Upload-Start, Upload-Multiple and Upload-Finish."""
     task = get_task(ctx, number, manage=True)
-    if task.data_id is not None:  # not in the facts
-        raise ApiError(400, ["Adding more data is not allowed"])
+    if task.data_id is not None:  # seen on 2.15
+        raise ApiError(400, "Adding more data is not supported")
     fields = _fields(ctx)
     _, files = ctx.form()
     if "upload-start" in ctx.headers:
         task.data_request |= fields
         return Reply(202)
-    task.uploaded.update({PurePosixPath(name).name: data for _, name, data in files})
+    if "image_quality" not in fields:  # seen on 2.15
+        raise ApiError(400, {"image_quality": ["This field is required."]})
+    for _, path, data in files:
+        # seen on 2.15: folders are cut off, and what has the same name then breaks the server
+        name = PurePosixPath(path).name
+        if name in task.uploaded:
+            raise ApiError(500, "Server Error (500)")
+        task.uploaded[name] = data
     if "upload-multiple" in ctx.headers:
         return Reply(200)
     task.data_request |= fields
+    _check_order(task)
     operation = {"type": "create:task", "target": "task", "task_id": number, "project_id": task.project}
 
     def work() -> object:
@@ -45,7 +53,8 @@ def upload(ctx: Context, number: int) -> Reply:
     # an id that has to be quoted in a URL: not in the facts
     request = requests_queue.start(ctx, f"action=create&target=task&id={number}", {**operation, "job_id": None}, work)
     # facts/cvat.md (b) Compatibility trap: the old release names no request
-    return Reply(202, {"rq_id": request.id} if ctx.version.has_requests else {"image_quality": task.image_quality})
+    asked = {"image_quality": task.image_quality, "client_files": list(task.uploaded)}
+    return Reply(202, {"rq_id": request.id} if ctx.version.has_requests else asked)
 
 
 @route("GET", "/api/tasks/{id}/status", until=21)
@@ -53,15 +62,18 @@ def upload_status(ctx: Context, number: int) -> Reply:
     # facts/cvat.md (c) Auth, paging: the old release is polled at each endpoint
     get_task(ctx, number)
     request = ctx.state.requests.get(f"action=create&target=task&id={number}")
-    if request is None:
-        return Reply(200, {"state": "Unknown", "message": "", "progress": 0.0})
+    if request is None:  # seen on 2.15: a task without data is as finished as any
+        return Reply(200, {"state": "Finished", "message": "", "progress": 0.0})
     requests_queue.poll(request)
     return Reply(200, {"state": request.status.capitalize(), "message": request.message, "progress": 0.0})
 
 
 def _fields(ctx: Context) -> Row:
     """The body, be it JSON or a form, whose keys may count as in ``server_files[0]``."""
-    if not ctx.headers.get("content-type", "").startswith("multipart/"):
+    kind = ctx.headers.get("content-type", "")
+    if not kind.startswith(("multipart/", "application/json")):  # seen on 2.15
+        raise ApiError(415, {"detail": f'Unsupported media type "{kind}" in request.'})
+    if kind.startswith("application/json"):
         return ctx.json
     row: Row = {}
     for key, value in ctx.form()[0]:
@@ -105,6 +117,16 @@ def fill(state: State, version: Version, task: Task) -> None:
     task.updated = state.now()
     cut_jobs(state, version, task, [len(x) for x in mapping] if mapping else None)
     _validation(state, task, asked.get("validation_params"))
+
+
+def _check_order(task: Task) -> None:
+    """The list of files names each of them, as it was stored."""
+    # seen on 2.15
+    order = task.data_request.get("upload_file_order")
+    if order and set(order) != set(task.uploaded):
+        missing = [f"{name} (missing)" for name in order if name not in task.uploaded]
+        extra = [f"{name} (extra)" for name in task.uploaded if name not in order]
+        raise ApiError(400, ["Uploaded files do not match the 'upload_file_order': " + ", ".join(missing + extra)])
 
 
 def _shared(state: State, name: str) -> bytes:
