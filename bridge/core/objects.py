@@ -35,6 +35,16 @@ class ObjectTable:
     def __len__(self) -> int:
         return len(self.unit)
 
+    def rows(self, keep: Ints | slice, *, xyxy: Floats | None = None, label: Ints | None = None) -> ObjectTable:
+        """The rows ``keep``, in that order; of ``xyxy`` and ``label`` (N rows each), where they are given instead."""
+        return ObjectTable(
+            unit=self.unit[keep],
+            label=(self.label if label is None else label)[keep],
+            xyxy=(self.xyxy if xyxy is None else xyxy)[keep],
+            rotation=self.rotation[keep],
+            confidence=self.confidence[keep],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:

@@ -37,6 +37,7 @@ from bridge.core.findings import ErrorType
 from bridge.core.geometry import pair_iou, same_unit_pairs
 from bridge.core.objects import ObjectTable, Workload
 from bridge.scorers import ERROR_CODES, Suspects
+from bridge.scorers.content_order import original_rows, sort_rows
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -74,7 +75,7 @@ class ObjectReview:
         """
         given = workload.given
         # In an order that only the content of the rows decides, ties come out the same way every time.
-        order, predicted = _in_content_order(workload.predicted)
+        order, predicted = sort_rows(workload.predicted)
         evidence = _gather(given, predicted, self.chunk)
         found = [*_judge_labels(given, evidence, len(workload.labels.names)), _judge_missing(predicted, evidence)]
         suspects = Suspects(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
@@ -82,7 +83,7 @@ class ObjectReview:
         return Suspects(
             error=suspects.error,
             given=suspects.given,
-            predicted=_original_rows(order, suspects.predicted),
+            predicted=original_rows(order, suspects.predicted),
             score=suspects.score,
             iou=suspects.iou,
         )
@@ -228,33 +229,3 @@ def _usual(values: Floats, label: Ints, classes: int) -> Floats:
 def _drawn_median(values: Floats, towards: float) -> float:
     n = len(values)
     return float((n * (np.median(values) if n else 0.0) + PRIOR_LABELS * towards) / (n + PRIOR_LABELS))
-
-
-def _in_content_order(table: ObjectTable) -> tuple[Ints, ObjectTable]:
-    """The rows by unit, falling confidence, label and coordinates; and which row of ``table`` each of them is.
-
-    Rows that are equal in all of these are interchangeable. A confidence that is no number counts as 0.
-    """
-    confidence = np.clip(np.nan_to_num(table.confidence, nan=0.0), 0.0, 1.0)
-    order = np.lexsort((-confidence, table.unit))
-    # Few rows tie in these two, so the other columns are sorted for those rows only.
-    same = (np.diff(table.unit[order]) == 0) & (np.diff(confidence[order]) == 0)
-    tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
-    if tied.size:
-        rows = order[tied]
-        columns = (table.rotation, *table.xyxy.T[::-1], table.label, -confidence, table.unit)
-        order[tied] = rows[np.lexsort(tuple(column[rows] for column in columns))]
-    return order, ObjectTable(
-        unit=table.unit[order],
-        label=table.label[order],
-        xyxy=table.xyxy[order],
-        rotation=table.rotation[order],
-        confidence=confidence[order],
-    )
-
-
-def _original_rows(order: Ints, rows: Ints) -> Ints:
-    """``order[row]`` for each row, -1 staying -1."""
-    original = np.full(len(rows), -1)
-    original[rows >= 0] = order[rows[rows >= 0]]
-    return original
