@@ -19,7 +19,9 @@ from bridge.flows.fixed import is_fixed, order_of
 from bridge.flows.progress import Progress
 from bridge.flows.sources import PredictionSource
 from bridge.images import size_of
-from bridge.scorers import Scorer, explain
+from bridge.scorers import RecordReview, Scorer, explain
+from bridge.scorers.class_review import ClassReview
+from bridge.scorers.consensus_review import ConsensusReview, beside
 from bridge.scorers.data_checks import ImageFacts, check_images, check_records
 from bridge.store import Store
 from bridge.tools import AnnotationTool, TargetInfo
@@ -31,6 +33,9 @@ _NEED_IMAGES = (
     ErrorType.DUPLICATE_IMAGE,
     ErrorType.SIZE_MISMATCH,
 )
+
+#: What is judged beside the boxes.
+_RECORD_REVIEWS: tuple[RecordReview, ...] = (ClassReview(),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +260,7 @@ def _review(
             todo=f"{info.to_submit}, then score again",
         )
     predicted = [record for record in records if record.predicted_by]
-    if not predicted:
+    if not predicted and all(len(record.submissions) < 2 for record in records):
         raise DataError(
             f"no predictions for any of the {counts.submissions} submissions of {target}",
             expected="predictions to hold the annotations against",
@@ -263,4 +268,8 @@ def _review(
         )
     workload = build_workload(target, info.labels, predicted)
     suspects = scorer.score(workload)
-    return explain.findings(workload, suspects.rows(suspects.score >= options.keep), scorer.name)
+    scored = explain.findings(workload, suspects.rows(suspects.score >= options.keep), scorer.name)
+    findings = beside(ConsensusReview().find(target, labels, records), scored, records)
+    for review in _RECORD_REVIEWS:
+        findings += review.find(target, labels, records)
+    return [finding for finding in findings if finding.score >= options.keep]

@@ -9,17 +9,22 @@ MUST give the same answer for an image whatever other images are in the workload
 learns from the whole set; MUST NOT need one-to-one matches, nor any order of the rows; MUST give at most one row for
 each (error type, annotation) and one for each missing object. It MUST NOT raise for odd data: rows that cannot be
 judged are left out.
+
+What is no box has a :class:`RecordReview`: it sees whole records and answers with findings. All of the above holds for
+it too, except that it names objects by their ids instead of by rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from bridge.core.findings import REVIEWED_TYPES
+from bridge.core.annotations import LabelSet, Record
+from bridge.core.findings import REVIEWED_TYPES, Finding
 from bridge.core.objects import Workload
 
 
@@ -60,3 +65,14 @@ class Scorer(Protocol):
 
     def score(self, workload: Workload) -> Suspects:
         """Judge every given object, and every prediction nobody drew."""
+
+
+class RecordReview(Protocol):
+    """One kind of review of anything but boxes; see the module's text for what it MUST do."""
+
+    @property
+    def name(self) -> str:
+        """Name and version, stored with every finding."""
+
+    def find(self, target: str, labels: LabelSet, records: Sequence[Record]) -> list[Finding]:
+        """Judge what these records hold of its kind; nothing where they hold none."""

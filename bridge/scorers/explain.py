@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from bridge.core.annotations import Annotation, Prediction
 from bridge.core.findings import REVIEWED_TYPES, ErrorType, Finding, Fix, finding_id
 from bridge.core.objects import Unit, Workload
@@ -43,7 +46,30 @@ def _finding(
     iou: float,
     scorer: str,
 ) -> Finding:
-    fix = _fix(error, annotation, prediction)
+    evidence = {
+        "confidence": 0.0 if prediction is None else prediction.confidence,
+        "iou": iou,
+        "model": None if prediction is None else prediction.model,
+        "predicted_label": None if prediction is None else prediction.label,
+    }
+    fix, reason = _fix(error, annotation, prediction), _reason(error, annotation, prediction, iou)
+    label = _label(annotation, prediction)
+    return one_finding(target, unit, error, annotation, label, score, reason, fix, scorer, evidence)
+
+
+def one_finding(
+    target: str,
+    unit: Unit,
+    error: ErrorType,
+    annotation: Annotation | None,
+    label: str,
+    score: float,
+    reason: str,
+    fix: Fix,
+    scorer: str,
+    evidence: Mapping[str, Any],
+) -> Finding:
+    """A finding about one annotation of a unit, or about an object that the unit lacks (``annotation`` None)."""
     ids = () if annotation is None else (annotation.id,)
     return Finding(
         id=finding_id(target, unit.item.id, unit.submission.id, ids, error, fix),
@@ -53,19 +79,14 @@ def _finding(
         submission_id=unit.submission.id,
         annotation_ids=ids,
         error=error,
-        label=_label(annotation, prediction),
+        label=label,
         score=score,
-        reason=_reason(error, annotation, prediction, iou),
+        reason=reason,
         fix=fix,
         scorer=scorer,
         current_shape=None if annotation is None else annotation.shape,
         revisions=() if annotation is None else (annotation.revision,),
-        evidence={
-            "confidence": 0.0 if prediction is None else prediction.confidence,
-            "iou": iou,
-            "model": None if prediction is None else prediction.model,
-            "predicted_label": None if prediction is None else prediction.label,
-        },
+        evidence=evidence,
     )
 
 
