@@ -269,7 +269,7 @@ def _review(
     workload = build_workload(target, info.labels, predicted)
     suspects = scorer.score(workload)
     scored = explain.findings(workload, suspects.rows(suspects.score >= options.keep), scorer.name)
-    findings = beside(ConsensusReview().find(target, labels, records), scored, records)
+    findings = beside(ConsensusReview().find(target, info.labels, records), scored, records)
     for review in _RECORD_REVIEWS:
-        findings += review.find(target, labels, records)
+        findings += review.find(target, info.labels, records)
     return [finding for finding in findings if finding.score >= options.keep]

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bridge.core.annotations import Annotation, Item, Shape, digest
+from bridge.core.annotations import Annotation, Item, Shape, Tag, TextSpan, digest
 from bridge.core.findings import Fix, Verdict
 from bridge.core.moments import parse_moment
 from bridge.dialects.cvat_labels import CvatLabels, attribute_values, parse_labels
@@ -310,7 +310,7 @@ def _objects(
 def _suggested(case: ReviewCase) -> tuple[str, Shape]:
     finding = case.finding
     shape = finding.fix.shape or finding.current_shape
-    if shape is None:
+    if shape is None or isinstance(shape, Tag | TextSpan):
         raise DataError(
             f"finding {finding.id} has no shape that a review task could show", todo="Push it with --mode issues"
         )
