@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from cvat_harness import CvatHarness, picture
-from fakes.cvat_server import FakeCvat
+from fakes.cvat_server import Call, FakeCvat
 from fakes.tool_memory import Remembered
 from harness import Photo, finding
 from typer.testing import CliRunner
@@ -238,6 +238,21 @@ class TestOrganization:
         with pytest.raises(ConfigError, match="has 2 jobs, and CVAT lists 1 of them"):
             every_record(open_cvat(server, f"cvat:task/{studio.second}", user="zoe"))
         assert len(every_record(open_cvat(server, f"cvat:project/{studio.project}", "zoe", "zoo"))) == 7
+
+    def test_a_job_that_goes_while_we_read_is_no_other_organization(self, studio: Studio) -> None:
+        """A ground truth job may be deleted between the reading of its task and that of the jobs."""
+        server = studio.server
+        body = {"type": "ground_truth", "task_id": studio.second, "frame_selection_method": "manual", "frames": [1]}
+        tool = open_cvat(server, f"cvat:task/{studio.second}")
+        truth = int(tool.client.row("POST", "/api/jobs", json=body)["id"])
+
+        def delete(call: Call) -> None:
+            if call.path == "/api/jobs" and truth in server.state.jobs:
+                server.state.remove_job(server.state.jobs[truth])
+
+        server.on_call = delete
+        assert len(every_record(tool)) == 5
+        assert truth not in server.state.jobs
 
     def test_a_wrong_one_is_named(self, server: FakeCvat) -> None:
         studio = Studio(server, org="zoo")
