@@ -367,6 +367,8 @@ def sync(target: Target, config: Config = None, as_json: AsJson = False) -> None
         fixes = ", ".join(f"{n} {o}" for o, n in sorted(result.fixes.items())) or "none"
         output.say(f"Verdicts: {verdicts}. Fixes: {fixes}. Verified {result.verified}, reopened {result.reopened}.")
     _show_sent_back(sent_back, output)
+    if result.foreign:
+        output.say(f"{result.foreign} answers are about findings of another data folder, and were left to it.")
     for conflict in result.conflicts:
         output.warn(f"Conflict, left as it is: {conflict}")
     if precision:

@@ -24,7 +24,10 @@ _OVERLAP = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class SyncResult:
-    """What changed now. ``verdicts`` counts new answers by decision, ``fixes`` outcomes of writing them."""
+    """What changed now. ``verdicts`` counts new answers by decision, ``fixes`` outcomes of writing them.
+
+    ``foreign`` counts the answers about findings that are not in this data folder: several people may push to one tool.
+    """
 
     verdicts: dict[str, int]
     fixes: dict[str, int]
@@ -32,10 +35,18 @@ class SyncResult:
     reopened: int
     conflicts: tuple[str, ...]
     failures: tuple[Failure, ...]
+    foreign: int = 0
 
     @property
     def changed(self) -> bool:
         return bool(self.verdicts or self.fixes or self.verified or self.reopened)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    verdicts: dict[str, int]
+    foreign: int
+    failures: tuple[Failure, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +70,7 @@ def sync(
     target = tool.target
 
     def journey(step: Step) -> SyncResult:
-        read: tuple[dict[str, int], tuple[Failure, ...]] = step("verdicts", partial(_read, tool, reviews, journal))
+        read: _Read = step("verdicts", partial(_read, tool, reviews, journal))
         accepted: list[str] = step("choose", lambda: _in_state(journal, target, State.ACCEPTED))
         written: list[_Written] = []
         for start in range(0, len(accepted), chunk):
@@ -73,12 +84,13 @@ def sync(
         outcomes = Counter(o for w in written for o in w.outcomes)
         again = sum(checked, Counter[str]())
         return SyncResult(
-            verdicts=read[0],
+            verdicts=read.verdicts,
             fixes=dict(outcomes),
             verified=again[State.VERIFIED],
             reopened=again[State.REOPENED],
             conflicts=tuple(c for w in written for c in w.conflicts),
-            failures=read[1],
+            failures=read.failures,
+            foreign=read.foreign,
         )
 
     return journal.durable.run(f"sync {target}", [r.ref for r in reviews], journey)
@@ -90,11 +102,10 @@ def _in_state(journal: Journal, target: str, state: State) -> list[str]:
     return [s.finding.id for s in sorted(found, key=lambda s: s.finding.submission_id)]
 
 
-def _read(
-    tool: AnnotationTool, reviews: Sequence[Review], journal: Journal
-) -> tuple[dict[str, int], tuple[Failure, ...]]:
+def _read(tool: AnnotationTool, reviews: Sequence[Review], journal: Journal) -> _Read:
     counts: Counter[str] = Counter()
     failures: list[Failure] = []
+    foreign = 0
     last = journal.store.last_verdict_time(tool.target)
     since = (parse_moment(last) - _OVERLAP).isoformat() if last else None
     # The next sync begins at the latest answer known, so an older one must never be left behind a newer one.
@@ -103,9 +114,11 @@ def _read(
         try:
             if _take(verdict, journal):
                 counts[verdict.decision] += 1
-        except (DataError, NotFound) as error:
+        except NotFound:
+            foreign += 1
+        except DataError as error:
             failures.append(Failure(f"finding {verdict.finding_id}", str(error)))
-    return dict(counts), tuple(failures)
+    return _Read(dict(counts), foreign, tuple(failures))
 
 
 def _take(verdict: Verdict, journal: Journal) -> bool:
