@@ -30,7 +30,7 @@ from bridge.flows.sync import sync as run_sync
 from bridge.flows.train import TrainOptions, TrainResult
 from bridge.flows.train import train as run_train
 from bridge.flows.training_record import copy_out
-from bridge.scorers.object_review import ObjectReview
+from bridge.scorers.planted_review import PlantedReview
 from bridge.settings import Settings
 from bridge.store import Run, Store, StoredFinding
 from bridge.tools import AnnotationTool, Review
@@ -158,7 +158,7 @@ def score(
         result = run_score(
             tool,
             source,
-            ObjectReview(),
+            PlantedReview(),
             journal,
             options=ScoreOptions(keep=keep, check_images=check_images),
             page_size=settings.page_size,

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.core.annotations import Annotation, Box, Item, LabelSet, Prediction, Record, Submission
+from bridge.core.probes import Probes
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -60,6 +61,7 @@ class Workload:
 
     Row ``k`` of ``given`` is ``annotations[k]``, row ``k`` of ``predicted`` is ``predictions[k]``. An item with
     several submissions has one unit for each, and its predictions stand in ``predicted`` once per unit.
+    ``probes``, where a model was asked about the given boxes, has the rows of ``given``.
     Objects that cannot be scored (no area, not finite, a label out of the set, no box) are left out: the data
     checks report them.
     """
@@ -71,6 +73,7 @@ class Workload:
     predictions: tuple[Prediction, ...]
     given: ObjectTable
     predicted: ObjectTable
+    probes: Probes | None = None
 
 
 def build_workload(target: str, labels: LabelSet, records: Sequence[Record]) -> Workload:

@@ -25,7 +25,7 @@ from bridge.flows.prelabel import prelabel
 from bridge.flows.push import PushOptions, push
 from bridge.flows.report import build_report
 from bridge.flows.score import Journal, ScoreOptions, score
-from bridge.scorers.object_review import ObjectReview
+from bridge.scorers.planted_review import PlantedReview
 from bridge.settings import Settings, sqlite_url
 from bridge.store import Run, Store
 from bridge.tools import AnnotationTool
@@ -85,7 +85,7 @@ def on_files(options: DemoOptions, output: Output) -> None:
         scored = score(
             tool,
             source,
-            ObjectReview(),
+            PlantedReview(),
             journal,
             options=ScoreOptions(),
             page_size=mine.push_chunk,
@@ -118,7 +118,7 @@ def _journey(settings: Settings, tool: LabelStudio, journal: Journal, data: Data
         scored = score(
             tool,
             wiring.prediction_source(tool, wiring.SourceOptions(detector="embedded"), settings),
-            ObjectReview(),
+            PlantedReview(),
             journal,
             options=ScoreOptions(),
             page_size=settings.page_size,

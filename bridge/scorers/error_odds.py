@@ -23,7 +23,7 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_TREES = {"max_iter": 50, "max_leaf_nodes": 8, "learning_rate": 0.1, "l2_regularization": 5.0, "max_bins": 64}
+_TREES = {"max_iter": 30, "max_leaf_nodes": 8, "learning_rate": 0.1, "l2_regularization": 5.0, "max_bins": 64}
 #: Columns are cut to this size: trees need no more, and infinity is refused. No number is the lowest of all.
 _LARGEST = 1e9
 
@@ -51,14 +51,11 @@ class ErrorOdds:
 
     def _odds(self, columns: Floats, fold: Ints) -> Floats:
         odds = np.zeros((len(columns), self.kinds))
-        columns = _tamed(columns)
         for k, model in enumerate(self.models):
             rows = np.flatnonzero(fold == k)
             if model is None or not rows.size:
                 continue
-            chances = np.zeros((len(rows), self.kinds))
-            with _one_thread():
-                chances[:, model.classes_] = model.predict_proba(columns[rows])
+            chances = predict(model, columns[rows], self.kinds)
             odds[rows] = chances / np.maximum(chances[:, :1], 1e-9) * self.counts[0] / np.maximum(self.counts, 1.0)
         odds[:, 0] = 0.0
         return odds
@@ -77,9 +74,8 @@ def learn(columns: Floats, kind: Ints, fold: Ints, folds: int, easy: Floats, ris
     """
     kinds = len(easy)
     counts = np.bincount(kind, minlength=kinds).astype(np.float64)
-    columns = _tamed(columns)
     order = [rising.get(column, 0) for column in range(columns.shape[1])] if rising else None
-    models = tuple(_fit(columns[fold != k], kind[fold != k], order) for k in range(folds))
+    models = tuple(fit(columns[fold != k], kind[fold != k], order) for k in range(folds))
     unscaled = ErrorOdds(models, kinds, counts, np.ones(kinds))
     odds = unscaled._odds(columns, fold)
     share = np.zeros(kinds)
@@ -90,14 +86,23 @@ def learn(columns: Floats, kind: Ints, fold: Ints, folds: int, easy: Floats, ris
     return ErrorOdds(models, kinds, counts, share)
 
 
-def _fit(columns: Floats, kind: Ints, order: list[int] | None) -> Any:
+def fit(columns: Floats, kind: Ints, order: list[int] | None) -> Any:
+    """A model that tells kinds apart, or None where there is only one; ``order`` is 1, 0 or -1 for each column."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     if len(np.unique(kind)) < 2:
         return None
     model = HistGradientBoostingClassifier(**_TREES, early_stopping=False, monotonic_cst=order, random_state=0)
     with _one_thread():
-        return model.fit(columns, kind)
+        return model.fit(_tamed(columns), kind)
+
+
+def predict(model: Any, columns: Floats, kinds: int) -> Floats:
+    """(N, kinds) float64, rows that sum to 1; kinds the model has never seen have 0."""
+    chances = np.zeros((len(columns), kinds))
+    with _one_thread():
+        chances[:, model.classes_] = model.predict_proba(_tamed(columns))
+    return chances
 
 
 def _tamed(columns: Floats) -> Floats:

@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from bridge.core.findings import ErrorType
 from bridge.core.objects import ObjectTable, Workload
+from bridge.core.probes import Probes
 from bridge.scorers import ERROR_CODES, Suspects
 from bridge.scorers.box_evidence import (
     PROPOSAL_COLUMNS,
@@ -51,6 +52,7 @@ from bridge.scorers.practice import (
     proposal_rows,
     sizes,
 )
+from bridge.scorers.second_opinion import SecondOpinion
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -95,7 +97,8 @@ class PlantedReview:
             order = content_order(workload.given, workload.predicted, np.argsort(digests, kind="stable"))
             fold = (np.sort(digests) % np.uint64(self.folds)).astype(np.int64)
             judge = self._learn(workload, order, fold)
-            parts = [judge.suspects(scene, offsets) for scene, offsets in self._scenes(order, len(fold))]
+            probes = None if workload.probes is None else workload.probes.rows(order.given_rows)
+            parts = [judge.suspects(scene, offsets, probes) for scene, offsets in self._scenes(order, len(fold))]
             return order.restored(_concatenated(parts))
 
     def _learn(self, workload: Workload, order: ContentOrder, fold: Ints) -> _Judge:
@@ -111,14 +114,21 @@ class PlantedReview:
         proposals = proposal_rows(scene, size, rng)
         columns = {name: k for k, name in enumerate(PROPOSAL_COLUMNS)}
         rising = {columns["confidence"]: 1, columns["missing"]: 1, columns["nearest"]: -1}
-        return _Judge(
+        judge = _Judge(
             usual=usual,
             fold=fold,
             labels=self._fit(labels, fold, _EASY_LABEL, {}),
             proposals=self._fit(proposals, fold, _EASY_PROPOSAL, rising),
             trust=len(scene.given) / (len(scene.given) + HALF_TRUST),
+            second=None,
             chunk=self.chunk,
         )
+        if workload.probes is None:
+            return judge
+        probes = workload.probes.rows(order.given_rows[: len(scene.given)])
+        first = judge.first_opinion(scene.given, judge.seen(scene))
+        known = fold[scene.given.unit]
+        return replace(judge, second=SecondOpinion.learn(scene.given, probes, first, known, self.folds, rng))
 
     def _fit(self, rows: Rows, fold: Ints, easy: Floats, rising: dict[int, int]) -> ErrorOdds:
         return learn(rows.columns, rows.kind, fold[rows.unit], self.folds, easy, rising)
@@ -146,16 +156,31 @@ class _Judge:
     labels: ErrorOdds
     proposals: ErrorOdds
     trust: float
+    second: SecondOpinion | None
     chunk: int
 
-    def suspects(self, scene: Scene, offsets: tuple[int, int]) -> Suspects:
-        return _concatenated([*self._about_labels(scene, *offsets), self._missing(scene, offsets[1])])
+    def suspects(self, scene: Scene, offsets: tuple[int, int], probes: Probes | None) -> Suspects:
+        return _concatenated([*self._about_labels(scene, *offsets, probes), self._missing(scene, offsets[1])])
 
-    def _about_labels(self, scene: Scene, first_given: int, first_predicted: int) -> list[Suspects]:
-        given = scene.given
-        seen = label_evidence(scene, given, np.arange(len(given)), self.usual, self.chunk)
+    def seen(self, scene: Scene) -> LabelEvidence:
+        return label_evidence(scene, scene.given, np.arange(len(scene.given)), self.usual, self.chunk)
+
+    def first_opinion(self, given: ObjectTable, seen: LabelEvidence) -> Floats:
+        """(N, 4) float64 by kind, column 0 being that nothing is wrong; a row sums to 1."""
         learned = self.labels.probabilities(seen.columns, self.fold[given.unit])
-        formula = _formulas(seen)
+        chances = self.trust * learned + (1 - self.trust) * _formulas(seen)
+        chances /= np.maximum(1.0, chances.sum(axis=1, keepdims=True))
+        chances[:, 0] = np.maximum(0.0, 1 - chances.sum(axis=1))
+        return np.asarray(chances)
+
+    def _about_labels(
+        self, scene: Scene, first_given: int, first_predicted: int, probes: Probes | None
+    ) -> list[Suspects]:
+        given, seen = scene.given, self.seen(scene)
+        chances = self.first_opinion(given, seen)
+        if self.second is not None and probes is not None:
+            here = probes.rows(slice(first_given, first_given + len(given)))
+            chances = self.second.combined(given, here, chances, self.fold[given.unit])
         by_other = seen.column("other_backing") > seen.column("same_backing")
         any_row = np.where(by_other, seen.other, seen.same)
         any_iou = np.where(by_other, seen.other_iou, seen.same_iou)
@@ -165,7 +190,7 @@ class _Judge:
             (WRONG_CLASS, ErrorType.WRONG_CLASS, seen.other, seen.other_iou),
             (IMPRECISE, ErrorType.IMPRECISE, seen.same, seen.same_iou),
         ):
-            score = self.trust * learned[:, kind] + (1 - self.trust) * formula[:, kind]
+            score = chances[:, kind]
             keep = np.flatnonzero(score >= LEAST)
             backed = row[keep]
             found.append(
