@@ -48,6 +48,23 @@ def inner_border(mask: Bools, width: int) -> Bools:
     return np.asarray(mask & ~core[width:-width, width:-width] if width else np.zeros_like(mask))
 
 
+def boundary_iou(a: MaskCrop, b: MaskCrop, width: int) -> float:
+    """IoU of the inner borders of two masks, ``width`` pixels wide (Cheng et al., CVPR 2021): in [0, 1].
+
+    The IoU of large objects hardly feels their outline; this does. For an object thinner than twice the width the two
+    are the same.
+    """
+    return MaskCrop(a.left, a.top, inner_border(a.bits, width)).iou(
+        MaskCrop(b.left, b.top, inner_border(b.bits, width))
+    )
+
+
+def holes(mask: Bools) -> Bools:
+    """The pixels outside of a mask from which no path leads to the edge of the array: (H, W) bool."""
+    outside = parts(~np.pad(mask, 1))
+    return np.asarray(((outside > 0) & (outside != outside[0, 0]))[1:-1, 1:-1])
+
+
 def parts(mask: Bools) -> Ints:
     """The connected parts of a mask, neighbours sharing a side: (H, W) int64, 0 outside, then 1, 2, ... in the order
     of their first pixels."""

@@ -91,7 +91,7 @@ def pixel_quality(given: Ints, probabilities: npt.NDArray[np.floating]) -> Float
     classes = len(probabilities)
     if given.size and not (given.min() >= 0 and given.max() < classes):
         raise DataError(f"given has the class {given.min()} or {given.max()}", expected=f"0 to {classes - 1}")
-    return np.take_along_axis(probabilities, given[None], axis=0)[0].astype(np.float64)
+    return np.asarray(np.take_along_axis(probabilities, given[None], axis=0)[0], dtype=np.float64)
 
 
 def softmin(quality: Floats, temperature: float = TEMPERATURE) -> float:

@@ -8,7 +8,7 @@ import pytest
 from shapely.geometry import Point, Polygon
 
 from bridge.core.masks import MaskCrop
-from bridge.core.pixels import fill_polygon, inner_border, local_mean, parts
+from bridge.core.pixels import boundary_iou, fill_polygon, holes, inner_border, local_mean, parts
 
 
 def drawn(*rows: str) -> np.ndarray:
@@ -95,3 +95,21 @@ def test_polygons_hold_the_pixels_whose_centres_they_contain() -> None:
         shape = Polygon(ring)
         expected = [[shape.contains(Point(x + 0.5, y + 0.5)) for x in range(40)] for y in range(30)]
         assert (filled.full(30, 40) == np.array(expected)).all()
+
+
+def test_boundary_iou_feels_what_iou_does_not() -> None:
+    big = MaskCrop(0, 0, np.ones((100, 100), np.bool_))
+    shifted = MaskCrop(2, 0, np.ones((100, 100), np.bool_))
+    assert big.iou(shifted) == pytest.approx(98 / 102)
+    # Borders 3 wide of 1,164 pixels each; rows share 2 * 3 * 98, columns 2 * 1 * 94.
+    shared = 2 * 3 * 98 + 2 * 94
+    assert boundary_iou(big, shifted, 3) == pytest.approx(shared / (2 * 1164 - shared))
+    assert boundary_iou(big, big, 3) == 1
+    assert boundary_iou(big, shifted, 60) == pytest.approx(big.iou(shifted))
+    assert big.iou(MaskCrop(500, 0, np.ones((2, 2), np.bool_))) == 0
+
+
+def test_holes_are_what_no_path_leads_out_of() -> None:
+    mask = drawn("####.", "#..#.", "####.", "#.###", "#.#.#")
+    assert np.argwhere(holes(mask)).tolist() == [[1, 1], [1, 2]]
+    assert not holes(np.ones((2, 2), np.bool_)).any()
