@@ -14,10 +14,10 @@ class that backs ``g`` best, *usual* the median over the labels of a class, draw
     split(g)     = confidence(q) * share of q that is covered by the labels of which q holds at least INSIDE, g being
                    one of two or more, for the q for which it is highest
 
-All five are the error ``imprecise``, and the highest counts; the reason names the likeliest of the last four if it is at
-least half of that, for it says more than that outlines differ. But of the labels of a split object all save the largest
-are ``extra``, and of the objects in a merged label all save the best are ``missing``. The weaker suspicions about a
-label are multiplied by ``1 - strongest``.
+All five are the error ``imprecise``, and the highest counts; the reason names the likeliest of the last four if it is
+at least half of that, for it says more than that outlines differ. But of the labels of a split object all save the
+largest are ``extra``, and of the objects in a merged label all save the best are ``missing``. The weaker suspicions
+about a label are multiplied by ``1 - strongest``.
 
 *Usual* is learned from the whole set, so score a target as one. Neither the order of rows nor that of images matters.
 """
