@@ -53,3 +53,18 @@ class MaskCrop:
         target = whole[self.top : self.top + rows, self.left : self.left + columns]
         target[...] = self.bits[: target.shape[0], : target.shape[1]]
         return whole
+
+    def shared(self, other: MaskCrop) -> int:
+        """Pixels that both masks hold."""
+        left, top = max(self.left, other.left), max(self.top, other.top)
+        right = min(self.left + self.bits.shape[1], other.left + other.bits.shape[1])
+        bottom = min(self.top + self.bits.shape[0], other.top + other.bits.shape[0])
+        if right <= left or bottom <= top:
+            return 0
+        a, b = (m.bits[top - m.top : bottom - m.top, left - m.left : right - m.left] for m in (self, other))
+        return int(np.count_nonzero(a & b))
+
+    def iou(self, other: MaskCrop) -> float:
+        """Intersection over union in pixels, in [0, 1]; 0 of two empty masks."""
+        shared = self.shared(other)
+        return shared / (self.area + other.area - shared) if shared else 0.0

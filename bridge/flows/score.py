@@ -23,6 +23,7 @@ from bridge.scorers import RecordReview, Scorer, explain
 from bridge.scorers.class_review import ClassReview
 from bridge.scorers.consensus_review import ConsensusReview, beside
 from bridge.scorers.data_checks import ImageFacts, check_images, check_records
+from bridge.scorers.instance_review import InstanceReview
 from bridge.store import Store
 from bridge.tools import AnnotationTool, TargetInfo
 
@@ -35,7 +36,7 @@ _NEED_IMAGES = (
 )
 
 #: What is judged beside the boxes.
-_RECORD_REVIEWS: tuple[RecordReview, ...] = (ClassReview(),)
+_RECORD_REVIEWS: tuple[RecordReview, ...] = (ClassReview(), InstanceReview())
 
 
 @dataclass(frozen=True, slots=True)
