@@ -8,8 +8,7 @@ errors themselves, and nobody knows which. So what is learned is not taken for a
 If a share ``pi_k`` of the rows as they came are errors of kind k that look like planted ones, the probability that
 the row x is one of them is ``pi_k * odds_k(x)`` (learning from positive and unlabelled examples, Elkan and Noto, KDD
 2008). It cannot exceed 1, and where errors are unmistakable nothing else lies near, so ``pi_k`` is about 1 over the
-odds of planted errors that are easily told. That is how the share is estimated: from the odds at a quantile of the
-planted rows.
+odds of planted errors that are easily told. That is how the share is estimated: from the median of the planted rows.
 """
 
 from __future__ import annotations
@@ -61,18 +60,16 @@ class ErrorOdds:
         return odds
 
 
-def learn(columns: Floats, kind: Ints, fold: Ints, folds: int, easy: Floats, rising: dict[int, int]) -> ErrorOdds:
+def learn(columns: Floats, kind: Ints, fold: Ints, folds: int, kinds: int, rising: dict[int, int]) -> ErrorOdds:
     """Fit one model per fold on the rows of the other folds.
 
     Args:
         columns: (N, F) float64, NaN where there is no number.
         kind: (N,) int64, 0 for rows as they came.
         fold: (N,) int64 in ``[0, folds)``; what belongs together has one fold.
-        easy: (K,) float64, the quantile of the planted rows of each kind, by odds, from which on errors count as
-            unmistakable.
+        kinds: K, kind 0 included.
         rising: columns that may only raise (1) or lower (-1) the odds; only for two kinds.
     """
-    kinds = len(easy)
     counts = np.bincount(kind, minlength=kinds).astype(np.float64)
     order = [rising.get(column, 0) for column in range(columns.shape[1])] if rising else None
     models = tuple(fit(columns[fold != k], kind[fold != k], order) for k in range(folds))
@@ -81,8 +78,8 @@ def learn(columns: Floats, kind: Ints, fold: Ints, folds: int, easy: Floats, ris
     share = np.zeros(kinds)
     for k in range(1, kinds):
         own = odds[kind == k, k]
-        highest = float(np.quantile(own, easy[k])) if len(own) else 0.0
-        share[k] = min(1.0, 1 / highest) if highest > 0 else 0.0
+        easy = float(np.median(own)) if len(own) else 0.0
+        share[k] = min(1.0, 1 / easy) if easy > 0 else 0.0
     return ErrorOdds(models, kinds, counts, share)
 
 

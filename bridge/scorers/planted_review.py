@@ -8,7 +8,7 @@ needed, no confidence needs to be calibrated, and all kinds of errors come out a
 
 With few labels there is little to learn from: the formulas of :mod:`bridge.scorers.object_review` take over smoothly::
 
-    score = trust * learned + (1 - trust) * formula,   trust = labels / (labels + HALF_TRUST)
+    score = trust * learned + (1 - trust) * formula,   trust = MOST_TRUST * labels / (labels + HALF_TRUST)
 
 Everything is learned on the images whose ids have the lowest digests, as many as hold ``sample`` labels; all images are
 then judged chunk by chunk. A suspect's score depends on all of the workload, but neither on the order of images or
@@ -59,11 +59,10 @@ Floats = npt.NDArray[np.float64]
 
 #: With this many labels, formulas and what was learned count alike.
 HALF_TRUST = 40
+#: Even with many labels the formulas keep a say: what is common among the labels as they came is not right for that.
+MOST_TRUST = 0.7
 #: Suspicions below this are left out.
 LEAST = 1e-3
-#: From this quantile of planted errors on, by odds, an error counts as unmistakable.
-_EASY_LABEL = np.array([0.0, 0.5, 0.65, 0.65])
-_EASY_PROPOSAL = np.array([0.0, 0.5])
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +116,9 @@ class PlantedReview:
         judge = _Judge(
             usual=usual,
             fold=fold,
-            labels=self._fit(labels, fold, _EASY_LABEL, {}),
-            proposals=self._fit(proposals, fold, _EASY_PROPOSAL, rising),
-            trust=len(scene.given) / (len(scene.given) + HALF_TRUST),
+            labels=self._fit(labels, fold, 4, {}),
+            proposals=self._fit(proposals, fold, 2, rising),
+            trust=MOST_TRUST * len(scene.given) / (len(scene.given) + HALF_TRUST),
             second=None,
             chunk=self.chunk,
         )
@@ -130,8 +129,8 @@ class PlantedReview:
         known = fold[scene.given.unit]
         return replace(judge, second=SecondOpinion.learn(scene.given, probes, first, known, self.folds, rng))
 
-    def _fit(self, rows: Rows, fold: Ints, easy: Floats, rising: dict[int, int]) -> ErrorOdds:
-        return learn(rows.columns, rows.kind, fold[rows.unit], self.folds, easy, rising)
+    def _fit(self, rows: Rows, fold: Ints, kinds: int, rising: dict[int, int]) -> ErrorOdds:
+        return learn(rows.columns, rows.kind, fold[rows.unit], self.folds, kinds, rising)
 
     def _scenes(self, order: ContentOrder, units: int) -> Iterator[tuple[Scene, tuple[int, int]]]:
         """Whole units, about ``chunk`` objects at a time; the offsets tell where their rows begin."""

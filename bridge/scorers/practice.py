@@ -27,6 +27,8 @@ Floats = npt.NDArray[np.float64]
 EXTRA, WRONG_CLASS, IMPRECISE = 1, 2, 3
 #: Kinds of rows about proposals; 0 is a proposal as it came.
 MISSING = 1
+#: A label that the formulas are sure is wrong is left out of the labels as they came with this chance.
+THIN = 0.9
 #: Planted errors of each kind per label.
 SHARE = 0.3
 #: Of proposals beside imprecise labels, which are no missing objects, so many per label are shown.
@@ -48,7 +50,10 @@ def label_rows(scene: Scene, size: Floats, usual: Usual, classes: int, chunk: in
     """The labels of a scene, and planted extra boxes, wrong classes and imprecise boxes among them."""
     given = scene.given
     own = np.arange(len(given))
-    groups = [(0, given, own)]
+    seen = label_evidence(scene, given, own, usual, chunk)
+    doubt = np.maximum.reduce([seen.column(name) for name in ("extra", "wrong_class", "imprecise")])
+    kept = np.flatnonzero(rng.random(len(given)) >= THIN * doubt)
+    groups = [(0, given.rows(kept), kept)]
     for kind in (EXTRA, WRONG_CLASS, IMPRECISE):
         some = np.flatnonzero(rng.random(len(given)) < SHARE)
         table = given.rows(some)

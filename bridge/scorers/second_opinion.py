@@ -5,7 +5,7 @@ from the probes alone what the first opinion holds (which did not see them). Wha
 averages out, so the second knows more than its teacher where the two look at different things (co-training, Blum and
 Mitchell 1998). The two are then combined as if they were nearly independent::
 
-    P(kind) ~ prior * (first / prior) ** 0.8 * (second / prior) ** 0.8
+    P(kind) ~ prior * (first / prior) ** 0.7 * (second / prior) ** 0.7
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 #: How far each of the two opinions counts; 1 would take them for independent.
-_WEIGHT = 0.8
+_WEIGHT = 0.7
 #: No opinion is surer than this that something is not so.
 _LEAST = 1e-5
 
