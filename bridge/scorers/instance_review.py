@@ -1,9 +1,10 @@
 """Polygons and masks held against predicted ones: missing, extra, of the wrong class, badly outlined, split, merged.
 
-Judged are submissions with a polygon or a mask, or with nothing at all, on items for which a model predicted such
-shapes. The formulas are those of :mod:`bridge.scorers.object_review` with the IoU of pixels in place of that of boxes,
-so that the two lists can be one, and with more ways in which a shape may be wrong. ``p`` is the prediction of the same
-class that backs ``g`` best, *usual* the median over the labels of a class, drawn in by ten more labels::
+Judged are submissions with a polygon or a mask, or with nothing at all, on items that were looked at by a model which
+predicts such shapes. The formulas are those of :mod:`bridge.scorers.object_review` with the IoU of pixels in place of
+that of boxes, so that the two lists can be one, and with more ways in which a shape may be wrong. ``p`` is the
+prediction of the same class that backs ``g`` best, *usual* the median over the labels of a class, drawn in by ten more
+labels::
 
     outline(g)   = backing(g, p) * min(1, 2 * max(0, 1 - fit(g, p) / usual fit of the class)),
                    fit being the lower of IoU and boundary IoU, the border being 2 % of the image's diagonal wide
@@ -65,10 +66,13 @@ class InstanceReview:
     def find(self, target: str, labels: LabelSet, records: Sequence[Record]) -> list[Finding]:
         """Every suspicion above 0, in the order of the records."""
         index = labels.index()
+        outlines = [_pixels(record, record.predictions, index) for record in records]
+        if not any(outlines):
+            return []  # a model of boxes or tags says nothing about outlines, by its silence neither
         sheets = [
             sheet
-            for record in records
-            if (seen := _pixels(record, record.predictions, index)) or record.predicted_by
+            for record, seen in zip(records, outlines, strict=True)
+            if seen or record.predicted_by
             for submission in record.submissions
             if (sheet := _compare(record, submission, seen, index)) is not None
         ]

@@ -158,7 +158,7 @@ class TestJobs:
             orders, before = self.orders(desk), world.held()
             (job,) = world.server.jobs_of(world.tasks[0])
             other, ann = world.server.add_user("bob"), job.assignee
-            tool = Cvat(world.client("ann"), parse_target(world.target), Remembered())
+            tool = Cvat(world.client("ann"), parse_target(f"cvat:job/{job.id}"), Remembered())
 
             def give() -> None:
                 job.assignee = other
@@ -211,7 +211,7 @@ class TestJobs:
         (job,) = world.server.jobs_of(world.tasks[0])
         job.state, job.annotations.tags[:] = "in progress", []
         other = world.server.add_user("bob")
-        tool = Cvat(world.client("ann"), parse_target(world.target), Remembered())
+        tool = Cvat(world.client("ann"), parse_target(f"cvat:job/{job.id}"), Remembered())
         items = [r.item for r in tool.read_page(None, 10).records]
 
         def give() -> None:

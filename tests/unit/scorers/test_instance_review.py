@@ -153,3 +153,9 @@ def test_the_contract_and_the_order(labelled: list, seen: list, random: object) 
     here, there = ({(f.error, f.annotation_ids, f.fix.label): f.score for f in fs} for fs in (found, mixed))
     if len({repr(a.shape) for a in objects}) == len(objects):
         assert here == pytest.approx(there)
+
+
+def test_a_model_of_boxes_says_nothing_about_outlines() -> None:
+    boxes = [record(f"{k}", [("cat", CAT)], [("cat", Box(*WHOLE), 0.9)]) for k in range(20)]
+    assert InstanceReview().find("t", LABELS, boxes) == []
+    assert InstanceReview().find("t", LABELS, [*boxes, *GOOD]), "one that outlines objects does, by its silence too"
