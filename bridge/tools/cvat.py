@@ -15,14 +15,12 @@ from __future__ import annotations
 import contextlib
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
 
 from bridge.core.annotations import Annotation, Item, LabelSet, Problem, Record, Submission
 from bridge.core.findings import Verdict
 from bridge.core.tool_memory import Suggestion, ToolMemory
 from bridge.dialects.cvat_labels import CvatLabels, parse_labels
-from bridge.dialects.cvat_shapes import FrameObjects, Size, read_frame, split_frames
-from bridge.dialects.cvat_tracks import TrackedObject, read_tracks
+from bridge.dialects.cvat_shapes import Size
 from bridge.errors import (
     ConfigError,
     DataError,
@@ -50,6 +48,7 @@ from bridge.tools.cvat_client import CvatClient, Row
 from bridge.tools.cvat_fixes import JobFixes
 from bridge.tools.cvat_handover import Handover, SentBack
 from bridge.tools.cvat_issues import IssueDesk
+from bridge.tools.cvat_job_content import JobContent
 from bridge.tools.cvat_layout import (
     Frame,
     Job,
@@ -64,7 +63,7 @@ from bridge.tools.cvat_new_task import NewTask
 from bridge.tools.cvat_overlay import Overlay
 from bridge.tools.cvat_review_plan import ReviewMode, ReviewPlan
 from bridge.tools.cvat_review_task import ReviewTasks
-from bridge.tools.cvat_suggestions import Remembered, Suggestions, by_frame, standing, takes, takes_suggestions
+from bridge.tools.cvat_suggestions import Suggestions, by_frame, takes, takes_suggestions
 from bridge.tools.cvat_target import CvatTarget
 from bridge.tools.fix_rules import InTheWay
 
@@ -111,7 +110,7 @@ class Cvat:
         self._tasks: list[int] | None = None
         self._job_counts: dict[int, int] = {}
         self._layouts: OrderedDict[int, Layout] = OrderedDict()
-        self._contents: OrderedDict[int, _JobContent] = OrderedDict()
+        self._contents: OrderedDict[int, JobContent] = OrderedDict()
         self._next: str | None = None
 
     @property
@@ -461,54 +460,13 @@ class Cvat:
             content.suggested = by_frame(self._memory.suggestions(self._handover.place(job)))
         return takes(frame, content.standing, content.suggested, model)
 
-    def _content(self, job: Job) -> _JobContent:
+    def _content(self, job: Job) -> JobContent:
         if job.id not in self._contents:
             frames = {f.number: f for f in self._layout(job.task).frames}
-            self._contents[job.id] = _JobContent(job, self.client.annotations(job.id), frames, self._label_list())
+            self._contents[job.id] = JobContent(job, self.client.annotations(job.id), frames, self._label_list())
             while len(self._contents) > _JOBS:
                 self._contents.popitem(last=False)
         return self._contents[job.id]
-
-
-class _JobContent:
-    """What a job holds, by frame.
-
-    Attributes:
-        standing: see :func:`bridge.tools.cvat_suggestions.standing`.
-        suggested: what is remembered, by frame; None until it is asked for.
-    """
-
-    def __init__(self, job: Job, answer: Row, frames: dict[int, Frame], labels: CvatLabels) -> None:
-        self._job = job
-        self._labels = labels
-        self.suggested: Remembered | None = None
-        own = [n for n in range(job.start, job.stop + 1) if n in frames]
-        sizes = {n: frames[n].size for n in own}
-        self.standing = standing(answer, job, labels, sizes)
-        self._objects, self._astray = split_frames(answer, range(job.start, job.stop + 1))
-        self._first = own[0] if own else job.start
-        read = read_tracks(answer.get("tracks"), own, labels, lambda n: sizes.get(n))
-        self._tracked: dict[int, list[TrackedObject]] = {}
-        for one in read.objects:
-            self._tracked.setdefault(one.frame, []).append(one)
-        self._track_problems = read.problems
-
-    def on(self, frame: Frame) -> tuple[tuple[Annotation, ...], list[Problem]]:
-        """The objects on a frame, and what is wrong with them; what belongs to no frame is told with the first."""
-        submission = f"{self._job.id}/{frame.number}"
-        here = read_frame(self._objects.get(frame.number, FrameObjects()), self._labels, frame.size, submission)
-        tracked = tuple(one.annotation for one in self._tracked.get(frame.number, ()))
-        is_first = frame.number == self._first
-        loose: list[Any] = [p for n, p in self._track_problems if n == frame.number or (n is None and is_first)]
-        problems = [*here.problems, *loose, *(self._astray if is_first else ())]
-        # An update moves an object to the end of CVAT's answer, and what was read before must compare equal.
-        ordered = sorted((*here.annotations, *tracked), key=_number)
-        return tuple(ordered), [Problem(p.kind, p.message, p.annotation_id, submission) for p in problems]
-
-
-def _number(annotation: Annotation) -> tuple[str, int]:
-    name, _, number = annotation.id.partition(":")
-    return name, int(number.partition("@")[0])
 
 
 def _count_of(row: Row, what: str) -> int:
