@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from bridge.core.annotations import Annotation, Box, Item, LabelSet, Prediction, Record, Submission
+from bridge.core.annotations import (
+    Annotation,
+    Box,
+    Item,
+    LabelSet,
+    Mask,
+    Polygon,
+    Prediction,
+    Record,
+    Submission,
+    Xyxy,
+)
+from bridge.core.geometry import box_envelope, envelope, iou_matrix
+from bridge.core.masks import MaskCrop
 from bridge.core.probes import Probes
+from bridge.core.rle import decode_coco
+from bridge.errors import DataError
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+#: From this IoU on, a predicted box and an outline show the same object.
+SAME_OBJECT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +96,10 @@ class Workload:
 
 
 def build_workload(target: str, labels: LabelSet, records: Sequence[Record]) -> Workload:
-    """Flatten records into columns. Predictions keep the order they have in their record."""
+    """Flatten records into columns. Predictions keep the order they have in their record.
+
+    A predicted box around a polygon or a mask of a submission says what is there already, and is left out for it.
+    """
     index = labels.index()
     units: list[Unit] = []
     annotations: list[Annotation] = []
@@ -93,8 +115,9 @@ def build_workload(target: str, labels: LabelSet, records: Sequence[Record]) -> 
                 if annotation.label in index and _is_good_box(annotation.shape):
                     annotations.append(annotation)
                     given_unit.append(here)
-            predictions.extend(usable)
-            predicted_unit.extend([here] * len(usable))
+            told = _beside(usable, submission.annotations)
+            predictions.extend(told)
+            predicted_unit.extend([here] * len(told))
     return Workload(
         target=target,
         labels=labels,
@@ -104,6 +127,33 @@ def build_workload(target: str, labels: LabelSet, records: Sequence[Record]) -> 
         given=_table(given_unit, annotations, index, np.ones(len(annotations))),
         predicted=_table(predicted_unit, predictions, index, np.array([p.confidence for p in predictions], float)),
     )
+
+
+def _beside(predictions: list[Prediction], annotations: Sequence[Annotation]) -> list[Prediction]:
+    """The predicted boxes but for those that show an outlined object, and no labelled box as well or better."""
+    outlined = [box for a in annotations if (box := _envelope(a.shape)) is not None]
+    if not outlined or not predictions:
+        return predictions
+    boxes = np.array([box_envelope(p.shape) for p in predictions if isinstance(p.shape, Box)])
+    labelled = [box_envelope(a.shape) for a in annotations if isinstance(a.shape, Box) and _is_good_box(a.shape)]
+    rival = iou_matrix(boxes, np.array(labelled, dtype=np.float64).reshape(-1, 4)).max(axis=1, initial=0.0)
+    fit = iou_matrix(boxes, np.array(outlined)).max(axis=1)
+    is_told = (fit >= SAME_OBJECT) & (fit > rival)
+    return [p for p, told in zip(predictions, is_told.tolist(), strict=True) if not told]
+
+
+def _envelope(shape: object) -> Xyxy | None:
+    """The box around a polygon or a mask; None for other shapes and broken ones."""
+    if isinstance(shape, Polygon) and len(shape.points) > 2:
+        box = envelope(shape.points)
+        return box if all(map(math.isfinite, box)) else None
+    if isinstance(shape, Mask):
+        try:
+            crop = MaskCrop.of(decode_coco(shape))
+        except DataError:
+            return None
+        return None if crop is None else crop.xyxy
+    return None
 
 
 def _is_good_box(shape: object) -> bool:

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from bridge.core.annotations import Annotation, Box, Item, LabelSet, Polygon, Prediction, Record, Submission
+from bridge.core.annotations import Annotation, Box, Item, LabelSet, Mask, Polygon, Prediction, Record, Submission
 from bridge.core.objects import build_workload
+from bridge.core.rle import encode_coco
 
 LABELS = LabelSet(("cat", "dog"))
 
@@ -39,3 +40,23 @@ def test_what_cannot_be_scored_is_left_out() -> None:
     assert len(workload.given) == len(workload.predicted) == 0
     assert workload.given.xyxy.shape == (0, 4)
     assert workload.given.xyxy.dtype == np.float64
+
+
+def test_a_box_around_an_outlined_object_says_nothing_new() -> None:
+    """But one that shows a labelled box stays, lest that looks unseen; and a broken outline tells nothing."""
+    ring = Polygon(((0, 0), (40, 0), (40, 30), (0, 30)))
+    bits = np.zeros((100, 100), np.bool_)
+    bits[60:90, 50:90] = True
+    work = (
+        Annotation("a", "cat", ring),
+        Annotation("b", "dog", encode_coco(bits)),
+        Annotation("c", "dog", Mask(9, 9, (1, 2))),
+        Annotation("d", "cat", Box(0, 0, 39, 30)),
+        Annotation("e", "cat", Polygon(((0, 0), (float("nan"), 0), (1, 1)))),
+    )
+    around = [Box(1, 1, 40, 30), Box(50, 60, 90, 88), Box(0, 0, 39, 30), Box(60, 0, 99, 20)]
+    seen = tuple(Prediction("cat", box, 0.9, "m") for box in around)
+    workload = build_workload("t", LABELS, [Record(Item("1", "a", ""), (Submission("s", "", work),), seen)])
+    assert [p.shape for p in workload.predictions] == around[2:]
+    others = Record(Item("2", "b", ""), (Submission("t", "", ()),), seen)
+    assert len(build_workload("t", LABELS, [others]).predictions) == 4
