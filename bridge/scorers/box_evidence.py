@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from bridge.core.geometry import pair_iou, same_unit_pairs
 from bridge.core.objects import ObjectTable
+from bridge.scorers.usual import usual
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -21,8 +22,6 @@ Bools = npt.NDArray[np.bool_]
 
 #: From this IoU on, two boxes show the same object.
 SAME_OBJECT = 0.5
-#: What is usual for a class is drawn towards what is usual for all as if this many more labels had been seen.
-PRIOR_LABELS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,23 +237,7 @@ def find_usual(scene: Scene, classes: int, chunk: int) -> Usual:
     seen = label_evidence(scene, given, np.arange(len(given)), perfect, chunk)
     found = seen.same >= 0
     backing = np.maximum(seen.column("same_backing"), seen.column("other_backing"))
-    return Usual(_medians(backing, given.label, classes), _medians(seen.same_iou[found], given.label[found], classes))
-
-
-def _medians(values: Floats, label: Ints, classes: int) -> Floats:
-    """(C,) float64 in (0, 1]: the median of each class, drawn in as ``PRIOR_LABELS`` says."""
-    overall = _drawn_median(values, towards=1.0)
-    usual = np.full(classes, overall)
-    order = np.argsort(label, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(label[order])) + 1):
-        if rows.size:
-            usual[label[rows[0]]] = _drawn_median(values[rows], towards=overall)
-    return usual
-
-
-def _drawn_median(values: Floats, towards: float) -> float:
-    n = len(values)
-    return float((n * (np.median(values) if n else 0.0) + PRIOR_LABELS * towards) / (n + PRIOR_LABELS))
+    return Usual(usual(backing, given.label, classes), usual(seen.same_iou[found], given.label[found], classes))
 
 
 #: Few on purpose, and nothing about place, size or class: objects that people leave out are often of another kind than

@@ -40,6 +40,7 @@ from bridge.core.pixels import boundary_iou, fill_polygon, holes, parts
 from bridge.core.rle import decode_coco
 from bridge.errors import DataError
 from bridge.scorers.explain import one_finding
+from bridge.scorers.usual import usual
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -52,7 +53,6 @@ DEFECT = 0.05
 INSIDE = 0.75
 #: Width of the border that is compared, as a share of the image's diagonal.
 BORDER = 0.02
-PRIOR_LABELS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,8 @@ class InstanceReview:
         backing = np.concatenate([s.backing.max(axis=1, initial=0.0) for s in sheets]) if sheets else np.zeros(0)
         kind = np.concatenate([s.label for s in sheets]) if sheets else np.zeros(0, np.int64)
         fit = np.concatenate([s.fit for s in sheets]) if sheets else np.zeros(0)
-        usual_backing = _usual(backing, kind, len(labels.names))
-        usual_fit = _usual(fit[fit >= 0], kind[fit >= 0], len(labels.names))
+        usual_backing = usual(backing, kind, len(labels.names))
+        usual_fit = usual(fit[fit >= 0], kind[fit >= 0], len(labels.names))
         return [finding for sheet in sheets for finding in _judge(target, sheet, usual_backing, usual_fit, self.name)]
 
 
@@ -329,15 +329,3 @@ def _evidence(sheet: _Sheet, g: int, p: int) -> dict[str, object]:
         "model": seen.model if isinstance(seen, Prediction) else None,
         "predicted_label": None if seen is None else seen.label,
     }
-
-
-def _usual(values: Floats, label: Ints, classes: int) -> Floats:
-    """(K,) float64 in (0, 1]: the median of each class, drawn towards that of all, and that towards 1."""
-
-    def drawn(some: Floats, towards: float) -> float:
-        return float(len(some) * (np.median(some) if len(some) else 0.0) + PRIOR_LABELS * towards) / (
-            len(some) + PRIOR_LABELS
-        )
-
-    overall = drawn(values, 1.0)
-    return np.array([drawn(values[label == k], overall) for k in range(classes)])

@@ -38,6 +38,7 @@ from bridge.core.geometry import pair_iou, same_unit_pairs
 from bridge.core.objects import ObjectTable, Workload
 from bridge.scorers import ERROR_CODES, Suspects
 from bridge.scorers.content_order import original_rows, sort_rows
+from bridge.scorers.usual import usual
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -45,9 +46,6 @@ Bools = npt.NDArray[np.bool_]
 
 #: From this IoU on, two boxes show the same object.
 SAME_OBJECT = 0.5
-#: What is usual for a class is drawn towards what is usual for all, and that towards perfection, as if this many more
-#: labels had been seen: with few labels the formulas are those of a perfect detector.
-PRIOR_LABELS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +159,9 @@ def _judge_labels(given: ObjectTable, evidence: _Evidence, classes: int) -> list
     by_other = other.backing > same.backing
     any_row, any_iou = np.where(by_other, other.row, same.row), np.where(by_other, other.iou, same.iou)
     any_backing = np.maximum(same.backing, other.backing)
-    usual_backing = _usual(any_backing, given.label, classes)
+    usual_backing = usual(any_backing, given.label, classes)
     found = same.row >= 0
-    usual_iou = _usual(same.iou[found], given.label[found], classes)
+    usual_iou = usual(same.iou[found], given.label[found], classes)
     looseness = np.clip(2 * (1 - same.iou / usual_iou[given.label]), 0.0, 1.0)
     scores = np.stack(
         [
@@ -213,19 +211,3 @@ def _survivors(predicted: ObjectTable) -> Bools:
         )
         left = left[~is_first & (iou < SAME_OBJECT)]
     return kept
-
-
-def _usual(values: Floats, label: Ints, classes: int) -> Floats:
-    """(C,) float64 in (0, 1]: the median of each class, drawn in as ``PRIOR_LABELS`` says."""
-    overall = _drawn_median(values, towards=1.0)
-    usual = np.full(classes, overall)
-    order = np.argsort(label, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(label[order])) + 1):
-        if rows.size:
-            usual[label[rows[0]]] = _drawn_median(values[rows], towards=overall)
-    return usual
-
-
-def _drawn_median(values: Floats, towards: float) -> float:
-    n = len(values)
-    return float((n * (np.median(values) if n else 0.0) + PRIOR_LABELS * towards) / (n + PRIOR_LABELS))
