@@ -20,19 +20,23 @@ from bridge.errors import DataError, LabelbridgeError, NotFound, UsageError
 from bridge.flows import report_data
 from bridge.flows.cross_fit import CrossFitPredictions
 from bridge.flows.failures import raise_if_any
+from bridge.flows.outlook import outlook
 from bridge.flows.prelabel import prelabel as run_prelabel
-from bridge.flows.push import PushOptions
+from bridge.flows.push import PushOptions, choose
 from bridge.flows.push import push as run_push
+from bridge.flows.ranking import rank
 from bridge.flows.report import build_report
-from bridge.flows.score import ScoreOptions
+from bridge.flows.sample import SampleSize
+from bridge.flows.score import Journal, ScoreOptions
 from bridge.flows.score import score as run_score
 from bridge.flows.sync import sync as run_sync
 from bridge.flows.train import TrainOptions, TrainResult
 from bridge.flows.train import train as run_train
 from bridge.flows.training_record import copy_out
+from bridge.listings import show_findings, show_held_back, show_precision
 from bridge.scorers.planted_review import PlantedReview
 from bridge.settings import Settings
-from bridge.store import Run, Store, StoredFinding
+from bridge.store import Run, Store
 from bridge.tools import AnnotationTool, Review
 from bridge.tools.cvat import Cvat
 from bridge.tools.cvat_handover import SentBack
@@ -78,9 +82,6 @@ LabelMapOption = Annotated[
 ]
 Model = Annotated[str | None, typer.Option("--model", help="Use only the stored predictions of this model version.")]
 RunId = Annotated[str | None, typer.Option("--run", help="A run's id (default: the target's latest).")]
-MinScore = Annotated[
-    float | None, typer.Option("--min-score", min=0, max=1, help="Lowest score (default: setting min_score).")
-]
 Types = Annotated[
     list[ErrorType] | None, typer.Option("--type", help="Only this error type; may be given several times.")
 ]
@@ -260,40 +261,56 @@ def runs(
 def findings(
     target: Target,
     run: RunId = None,
-    min_score: MinScore = None,
+    min_score: Annotated[
+        float | None, typer.Option("--min-score", min=0, max=1, help="Lowest score, as the scorer gave it.")
+    ] = None,
     types: Types = None,
     states: Annotated[list[State] | None, typer.Option("--state", help="Only this state; may be repeated.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many.")] = 50,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """List findings, likeliest first."""
+    """List findings in the order in which their review pays, and say how many real errors to expect."""
     output, settings = Output(as_json), _settings(config)
     with wiring.open_journal(settings) as journal:
         chosen = _find_run(journal.store, target, run)
-        found = journal.store.findings(
-            run_id=chosen.id,
-            states=tuple(states) if states else None,
-            errors=tuple(types) if types else None,
-            min_score=min_score,
-            limit=limit,
-        )
-        total = chosen.counts.get("findings", len(found))
-    output.say(f"Run {chosen.id} of {target}: {len(found)} of {total} findings")
-    for stored in found:
-        finding = stored.finding
-        output.say(f"{finding.score:.2f}  {finding.error:<11}  {stored.state:<9}  {finding.id}  {finding.item_name}")
-        output.say(f"      {finding.reason}")
-    output.value([_finding_dict(s) for s in found])
+        ranking = rank(journal.store, chosen, settings.worth)
+        wanted = [
+            row
+            for row in ranking.rows
+            if row.head.score >= (min_score or 0)
+            and (not types or row.head.error in types)
+            and (not states or row.head.state in states)
+        ][:limit]
+        found = journal.store.findings_of([row.head.id for row in wanted])
+        ahead = outlook(journal.store, chosen, ranking, settings.min_score)
+    output.say(f"Run {chosen.id} of {target}: {len(found)} of {len(ranking.rows)} findings")
+    show_findings(list(zip(found, wanted, strict=True)), output)
+    for line in ahead.lines:
+        output.say(line)
 
 
 @app.command()
 def push(
     target: Target,
     run: RunId = None,
-    min_score: MinScore = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option(
+            "--min-score",
+            min=0,
+            max=1,
+            help="Lowest score, whatever verdicts say (default: setting min_score, for the probability they leave).",
+        ),
+    ] = None,
     types: Types = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most this many, likeliest first.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most this many, those first that are worth most.")
+    ] = None,
+    sample: Annotated[
+        str | None,
+        typer.Option(help="A sample drawn by chance instead, as in 100 or 10%: it tells how many of all are errors."),
+    ] = None,
     requeue: Annotated[
         bool, typer.Option("--requeue", help="Queue the items again for a blind second annotator, in the same project.")
     ] = False,
@@ -316,22 +333,30 @@ def push(
     tool = wiring.open_target(target, settings, plan=plan)
     if plan != ReviewPlan() and not isinstance(tool, Cvat):
         raise UsageError(f"{target} is not in CVAT", expected="no --mode, --reviewer or --no-hand-over there")
+    if sample is not None and (min_score, types, limit, requeue) != (None, None, None, False):
+        raise UsageError(
+            "--sample is drawn from all undecided findings", expected="no --min-score, --type, --limit or --requeue"
+        )
     options = PushOptions(
         min_score=settings.min_score if min_score is None else min_score,
+        by_score=min_score is not None,
         limit=limit,
         errors=tuple(types) if types else REVIEWED_TYPES,
+        worth=settings.worth,
+        sample=None if sample is None else SampleSize.parse(sample),
     )
     with wiring.open_journal(settings) as journal:
         chosen = _find_run(journal.store, target, run)
         if requeue:
-            _requeue(tool, journal.store, chosen, options, output)
+            _requeue(tool, journal, chosen, options, output)
             return
         with output.progress() as progress:
             result = run_push(tool, chosen, journal, options=options, chunk=settings.push_chunk, progress=progress)
         # Also when nothing went now: an earlier push may have been cut off before it came to this.
         flagged = _flag(tool, journal.store, target) if journal.store.reviews_of(target) else None
+        ahead = outlook(journal.store, chosen, rank(journal.store, chosen, settings.worth), settings.min_score)
     if result.review is None:
-        output.say(f"Nothing to push: no undecided finding of run {chosen.id} scores {options.min_score:g} or more.")
+        output.say(_nothing_to_push(chosen, options))
     else:
         output.say(f"{result.pushed} findings pushed for review: {result.review.url}")
         output.say(f"When reviewers have answered: labelbridge sync {target}")
@@ -339,7 +364,10 @@ def push(
         output.warn(note)
     if flagged:
         output.say(f"Flagged items in the project itself: {flagged}")
-    output.value({**asdict(result), "flagged": flagged})
+    show_held_back(result, options, target, output)
+    for line in ahead.lines:
+        output.say(line)
+    output.value({**asdict(result), "flagged": flagged, "outlook": asdict(ahead)})
     raise_if_any(result.failures, result.pushed, "pushed")
 
 
@@ -360,6 +388,8 @@ def sync(target: Target, config: Config = None, as_json: AsJson = False) -> None
             result = run_sync(tool, reviews, journal, chunk=settings.push_chunk, progress=progress)
         sent_back = tool.send_back_rejected() if isinstance(tool, Cvat) else []
         precision = journal.store.precision(target)
+        chosen = _find_run(journal.store, target, None)
+        ahead = outlook(journal.store, chosen, rank(journal.store, chosen, settings.worth), settings.min_score)
     if not result.changed and not result.failures and not sent_back:
         output.say("Nothing new: no verdict has come in since the last sync.")
     else:
@@ -371,14 +401,16 @@ def sync(target: Target, config: Config = None, as_json: AsJson = False) -> None
         output.say(f"{result.foreign} answers are about findings of another data folder, and were left to it.")
     for conflict in result.conflicts:
         output.warn(f"Conflict, left as it is: {conflict}")
-    if precision:
-        output.table(
-            "Reviewed so far",
-            ("scorer", "error", "label", "accepted", "rejected"),
-            [(p.scorer, p.error, p.label, p.accepted, p.rejected) for p in precision],
-        )
+    show_precision(precision, output)
+    for line in ahead.lines:
+        output.say(line)
     output.value(
-        {**asdict(result), "precision": [asdict(p) for p in precision], "sent_back": [asdict(j) for j in sent_back]}
+        {
+            **asdict(result),
+            "precision": [asdict(p) for p in precision],
+            "sent_back": [asdict(j) for j in sent_back],
+            "outlook": asdict(ahead),
+        }
     )
     raise_if_any(result.failures, sum(result.verdicts.values()), "synced")
 
@@ -479,7 +511,12 @@ def report(
     with wiring.open_journal(settings) as journal:
         chosen = _find_run(journal.store, target, run)
         data = report_data.collect(
-            journal.store, chosen, gallery=gallery, created_at=journal.now(), min_score=settings.min_score
+            journal.store,
+            chosen,
+            gallery=gallery,
+            created_at=journal.now(),
+            min_score=settings.min_score,
+            worth=settings.worth,
         )
         html = build_report(data, report_data.image_reader(tool, journal.store, chosen, settings))
     try:
@@ -661,14 +698,15 @@ def _flag(tool: AnnotationTool, store: Store, target: str) -> str | None:
     return tool.flag_tab(list(dict.fromkeys(s.finding.item_id for s in waiting)))
 
 
-def _requeue(tool: AnnotationTool, store: Store, run: Run, options: PushOptions, output: Output) -> None:
-    found = store.findings(
-        run_id=run.id,
-        states=(State.OPEN, State.REOPENED),
-        errors=options.errors,
-        min_score=options.min_score,
-        limit=options.limit,
-    )
+def _nothing_to_push(run: Run, options: PushOptions) -> str:
+    if options.sample is not None:
+        return f"Nothing to push: the sample of run {run.id} is up for review already."
+    measure = "scores" if options.by_score else "has a probability of"
+    return f"Nothing to push: no undecided finding of run {run.id} {measure} {options.min_score:g} or more."
+
+
+def _requeue(tool: AnnotationTool, journal: Journal, run: Run, options: PushOptions, output: Output) -> None:
+    found = journal.store.findings_of(choose(journal.store, run, options, journal.now()).ids)
     items = list(dict.fromkeys(s.finding.item_id for s in found))
     queued = _label_studio(tool).requeue(items)
     output.say(f"{queued} of {len(items)} flagged items queued again for another annotator.")
@@ -677,15 +715,6 @@ def _requeue(tool: AnnotationTool, store: Store, run: Run, options: PushOptions,
 
 def _run_dict(run: Run) -> dict[str, Any]:
     return {**asdict(run), "labels": list(run.labels.names)}
-
-
-def _finding_dict(stored: StoredFinding) -> dict[str, Any]:
-    return {
-        **stored.finding.to_dict(),
-        "state": str(stored.state),
-        "pushed": [asdict(p) for p in stored.pushed],
-        "verdict": stored.verdict.decision if stored.verdict else None,
-    }
 
 
 def main() -> None:

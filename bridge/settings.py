@@ -27,6 +27,8 @@ from pydantic import (
     field_validator,
 )
 
+from bridge.core.findings import ErrorType
+from bridge.core.worth import Worth
 from bridge.errors import ConfigError
 
 PREFIX = "LABELBRIDGE_"
@@ -43,6 +45,16 @@ def _expanded(value: Any) -> Any:
 
 def _listed(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _figures(value: Any) -> Any:
+    """``missing=8, extra=4`` as a mapping; one of a YAML file comes as it is."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.split("=") for part in _listed(value)]
+    if any(len(pair) != 2 for pair in pairs):
+        raise ValueError("Input should be figures by error type, as in missing=9,imprecise=12")
+    return {name.strip(): figure.strip() for name, figure in pairs}
 
 
 def _some_text(value: Any) -> Any:
@@ -66,6 +78,8 @@ def _web_address(value: Any) -> Any:
     return value.strip().rstrip("/")
 
 
+Figure = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+Figures = Annotated[dict[ErrorType, Figure], BeforeValidator(_figures)]
 SecretText = Annotated[SecretStr, BeforeValidator(_some_text)]
 
 
@@ -156,7 +170,30 @@ class Settings(BaseModel):
             ge=0,
             le=1,
             allow_inf_nan=False,
-            description="Findings with a lower score are kept and reported, but not pushed for review.",
+            description=(
+                "Findings with a lower probability, given the verdicts so far, are kept and reported, "
+                "but not pushed for review."
+            ),
+        ),
+    ]
+    review_gain: Annotated[
+        Figures,
+        Field(
+            default={},
+            description=(
+                "What a repaired error of a type is worth, as in imprecise=0.5 (others: 1, imprecise 0.7). "
+                "With review_seconds it decides what is reviewed first."
+            ),
+        ),
+    ]
+    review_seconds: Annotated[
+        Figures,
+        Field(
+            default={},
+            description=(
+                "Seconds a reviewer takes for a finding of a type, as in missing=9,imprecise=12 "
+                "(others: 5, missing 6, imprecise 7)."
+            ),
         ),
     ]
     backend_host: Annotated[
@@ -260,6 +297,11 @@ class Settings(BaseModel):
         if isinstance(value, bool) and info.field_name != "private_networks":
             raise ValueError("Input should be something other than yes or no")
         return value
+
+    @property
+    def worth(self) -> Worth:
+        """What reviewing a finding is worth, by its type."""
+        return Worth(self.review_gain, self.review_seconds)
 
     @property
     def store_url_shown(self) -> str:
@@ -495,6 +537,6 @@ def _cause(error: OSError | UnicodeDecodeError) -> str:
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | dict):
         return ",".join(value)
     return str(value).lower() if isinstance(value, bool) else str(value)

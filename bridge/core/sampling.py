@@ -1,17 +1,14 @@
-"""How many of the findings are real errors: an unbiased sample of them, and what verdicts so far promise for the next.
+"""How many of the findings are real errors: an unbiased sample of them.
 
 The top of a ranked list says nothing about the rest of it. A *stratified sample* does: the findings are divided into
 strata (error type, class, band of score), and each gives its share, by chance. From the verdicts on it follows the rate
 of real errors among all findings, with an interval.
-
-*Precision* of a scorer on a class is learned as verdicts come in. With few of them it is that of all its classes
-together, as if ``PRIOR_VERDICTS`` verdicts of that precision had been given for each class.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,9 +21,8 @@ from bridge.errors import DataError
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-PRIOR_VERDICTS = 4.0
-#: Two-sided normal quantile of 95 percent.
-_Z = 1.959963984540054
+#: Findings of a stratum in the sample, at least: fewer say little of how much they differ.
+_LEAST_DRAWN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +34,33 @@ class Estimate:
     high: float
 
 
-def stratified_sample(keys: Sequence[str], stratum: Ints, count: int, seed: int) -> Ints:
+def strata(keys: Sequence[Sequence[Hashable]], count: int) -> Ints:
+    """Strata fine enough to tell findings apart, and each large enough for a sample to hold several of it.
+
+    Findings with the same whole key make a stratum. Where that is too small, those with the same beginning of the key
+    are taken together, and what remains is one stratum.
+
+    Args:
+        keys: (N,) texts and numbers, from coarse to fine, all of one length.
+        count: how many are to be drawn.
+
+    Returns:
+        (N,) int64 from 0; the same for the same keys, whatever their order.
+    """
+    least = _LEAST_DRAWN * len(keys) / max(count, 1)
+    chosen: list[tuple[Hashable, ...]] = [()] * len(keys)
+    left = list(range(len(keys)))
+    for length in range(len(keys[0]) if keys else 0, 0, -1):
+        size = Counter(tuple(keys[row][:length]) for row in left)
+        for row in left:
+            if size[tuple(keys[row][:length])] >= least:
+                chosen[row] = tuple(keys[row][:length])
+        left = [row for row in left if not chosen[row]]
+    number = {key: k for k, key in enumerate(sorted(set(chosen), key=repr))}
+    return np.array([number[key] for key in chosen], dtype=np.int64)
+
+
+def stratified_sample(keys: Sequence[str], stratum: Ints, count: int, seed: int | str) -> Ints:
     """The rows of a sample in which each stratum has its share.
 
     Shares are rounded so that they sum to ``count``, the largest remainders upwards; a stratum whose share is below one
@@ -104,53 +126,6 @@ def estimate_rate(size: Ints, judged: Ints, real: Ints) -> Estimate:
     middle = float(weight @ smooth)
     low, high = wilson_interval(rate * (worth := middle * (1 - middle) / variance), worth)
     return Estimate(rate, low, high)
-
-
-def expect_hits(accepted: Ints, rejected: Ints, parent: Ints, ahead: Ints) -> Estimate:
-    """How many real errors the next findings hold, from the verdicts so far.
-
-    Findings that are reviewed first are likelier than those that follow, so groups should be no wider than a band of
-    score: (scorer, error, class, band), their parent being (scorer, error, band).
-
-    Args:
-        accepted, rejected: (G,) int64, verdicts so far of each group.
-        parent: (G,) int64 from 0, the groups whose precision is alike.
-        ahead: (G,) int64, findings of each group among the next.
-
-    Returns:
-        ``value`` and its bounds, in findings.
-    """
-    alpha, beta = precision(accepted, rejected, parent)
-    mean, total = alpha / (alpha + beta), alpha + beta
-    expected = float(ahead @ mean)
-    # Each group's hits follow a beta-binomial law: the chance of each finding, and that the precision is not known.
-    spread = float((ahead * mean * (1 - mean) * (total + ahead) / (total + 1)).sum())
-    # What is not known of a parent's precision, all its groups share.
-    parents = int(parent.max(initial=-1)) + 1
-    p_alpha = np.bincount(parent, accepted, parents) + 1
-    p_beta = np.bincount(parent, rejected, parents) + 1
-    p_total = p_alpha + p_beta
-    p_variance = p_alpha * p_beta / (p_total**2 * (p_total + 1))
-    leaning = np.bincount(parent, ahead * PRIOR_VERDICTS / total, parents)
-    margin = _Z * math.sqrt(spread + float((leaning**2 * p_variance).sum()))
-    return Estimate(expected, max(0.0, expected - margin), min(float(ahead.sum()), expected + margin))
-
-
-def precision(accepted: Ints, rejected: Ints, parent: Ints) -> tuple[Floats, Floats]:
-    """The precision of each group as a beta law: two (G,) float64, above 0; ``alpha / (alpha + beta)`` is its mean.
-
-    Args:
-        accepted, rejected, parent: as in :func:`expect_hits`.
-
-    Raises:
-        DataError: a count is negative.
-    """
-    if ((accepted < 0) | (rejected < 0)).any():
-        raise DataError("a count of verdicts is negative", expected="0 or more accepted and rejected")
-    parents = int(parent.max(initial=-1)) + 1
-    hits, misses = np.bincount(parent, accepted, parents) + 1, np.bincount(parent, rejected, parents) + 1
-    usual = (hits / (hits + misses))[parent]
-    return accepted + PRIOR_VERDICTS * usual, rejected + PRIOR_VERDICTS * (1 - usual)
 
 
 def _rounded(share: Floats, size: Ints, count: int) -> list[int]:

@@ -126,7 +126,7 @@ def _journey(settings: Settings, tool: LabelStudio, journal: Journal, data: Data
         )
         run = journal.store.run(scored.run_id)
         output.say("Pushing the likely errors into a review project")
-        options = PushOptions(min_score=settings.min_score)
+        options = PushOptions(min_score=settings.min_score, worth=settings.worth)
         pushed = push(tool, run, journal, options=options, chunk=settings.push_chunk, progress=progress)
     waiting = journal.store.findings(target=tool.target, states=(State.PUSHED,))
     flagged = tool.flag_tab(list(dict.fromkeys(s.finding.item_id for s in waiting)))
@@ -219,7 +219,14 @@ def _print_table(output: Output, table: Sequence[PlantedRow]) -> None:
 
 
 def _write_report(tool: AnnotationTool, journal: Journal, run: Run, settings: Settings, path: Path) -> Path:
-    data = report_data.collect(journal.store, run, gallery=60, created_at=journal.now(), min_score=settings.min_score)
+    data = report_data.collect(
+        journal.store,
+        run,
+        gallery=60,
+        created_at=journal.now(),
+        min_score=settings.min_score,
+        worth=settings.worth,
+    )
     path.write_text(build_report(data, report_data.image_reader(tool, journal.store, run, settings)), encoding="utf-8")
     return path.resolve()
 

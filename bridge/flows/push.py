@@ -1,9 +1,9 @@
-"""PUSH: the likeliest errors back into the tool as review work."""
+"""PUSH: the findings that are worth most back into the tool as review work."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -11,41 +11,66 @@ import numpy as np
 from bridge.core.annotations import Annotation, Box, Record
 from bridge.core.findings import REVIEWED_TYPES, ErrorType, Event, Finding, State
 from bridge.core.geometry import pair_iou
+from bridge.core.worth import Worth
 from bridge.errors import DataError, NotFound
 from bridge.flows.durable import Step
 from bridge.flows.failures import Failure
 from bridge.flows.progress import Progress
+from bridge.flows.ranking import rank
+from bridge.flows.sample import SampleSize, draw
 from bridge.flows.score import Journal
-from bridge.store import Run, Store, StoredFinding
+from bridge.store import Run, Store
 from bridge.tools import AnnotationTool, PushedCase, Review, ReviewCase, UnshownCases
 
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
-    """Which findings go: at most ``limit`` of those with at least ``min_score``, likeliest first."""
+    """Which findings go.
+
+    Attributes:
+        min_score: the lowest probability, given the verdicts so far; with ``by_score``, the scorer's own instead.
+        limit: at most so many, those first that are worth most.
+        sample: an unbiased sample of this size instead; the other options are of no account then.
+    """
 
     min_score: float = 0.5
+    by_score: bool = False
     limit: int | None = None
     errors: tuple[ErrorType, ...] = REVIEWED_TYPES
+    worth: Worth = field(default_factory=Worth)
+    sample: SampleSize | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Ids of the findings that go, in order; ``held_back`` more would, had not verdicts spoken against their like."""
+
+    ids: tuple[str, ...]
+    held_back: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PushResult:
-    """``pushed`` findings went now; ``review`` is where, None when there was nothing to push."""
+    """``pushed`` findings went now; ``review`` is where, None when there was nothing to push.
+
+    ``held_back`` is as in :class:`Choice`.
+    """
 
     pushed: int
     review: Review | None
     urls: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
+    held_back: int = 0
 
 
+_TO_PUSH = (State.OPEN, State.REOPENED)
 _Pushed = tuple[tuple[PushedCase, ...], tuple[Failure, ...]]
 
 
 def push(
     tool: AnnotationTool, run: Run, journal: Journal, *, options: PushOptions, chunk: int, progress: Progress
 ) -> PushResult:
-    """Send a run's undecided findings to review, likeliest first. Pushing again sends only what is new.
+    """Send a run's undecided findings to review. Pushing again sends only what is new.
 
     A finding whose item cannot be shown, for want of its image, fails alone.
 
@@ -55,11 +80,11 @@ def push(
     store = journal.store
 
     def journey(step: Step) -> PushResult:
-        chosen: list[str] = step("choose", lambda: [s.finding.id for s in _choose(journal, run, options)])
-        if not chosen:
-            return PushResult(0, None)
+        chosen: Choice = step("choose", lambda: choose(store, run, options, journal.now()))
+        if not chosen.ids:
+            return PushResult(0, None, held_back=chosen.held_back)
         review: Review = step("open review", lambda: _open(tool, run, journal))
-        findings = [store.finding(i).finding for i in chosen]
+        findings = [stored.finding for stored in store.findings_of(chosen.ids)]
         records = _records(store, run, {f.item_id for f in findings})
         urls: list[str] = []
         failures: list[Failure] = []
@@ -68,25 +93,31 @@ def push(
             pushed: _Pushed = step(f"push {start}", partial(_push_chunk, tool, review, batch, records, journal))
             urls.extend(case.url for case in pushed[0])
             failures.extend(pushed[1])
-            progress("pushing", len(urls) + len(failures), len(chosen))
-        return PushResult(len(urls), review, tuple(urls), tuple(failures))
+            progress("pushing", len(urls) + len(failures), len(findings))
+        return PushResult(len(urls), review, tuple(urls), tuple(failures), chosen.held_back)
 
     if not store.run(run.id).finished_at:
         raise DataError(
             f"run {run.id} has not finished", todo="Run `labelbridge score` again: it goes on where it stopped"
         )
-    key = [run.id, options.min_score, options.limit, [str(e) for e in options.errors]]
-    return journal.durable.run(f"push {tool.target}", key, journey)
+    return journal.durable.run(f"push {tool.target}", [run.id, repr(options)], journey)
 
 
-def _choose(journal: Journal, run: Run, options: PushOptions) -> list[StoredFinding]:
-    return journal.store.findings(
-        run_id=run.id,
-        states=(State.OPEN, State.REOPENED),
-        errors=options.errors,
-        min_score=options.min_score,
-        limit=options.limit,
-    )
+def choose(store: Store, run: Run, options: PushOptions, now: str) -> Choice:
+    """The findings of a run that are not up for review and should be."""
+    if options.sample is not None:
+        drawn = store.findings_of(draw(store, run, options.sample, now))
+        return Choice(tuple(s.finding.id for s in drawn if s.state in _TO_PUSH))
+    rows = [
+        row
+        for row in rank(store, run, options.worth).rows
+        if row.head.state in _TO_PUSH and row.head.error in options.errors
+    ]
+    if options.by_score:
+        return Choice(tuple(r.head.id for r in rows if r.head.score >= options.min_score)[: options.limit])
+    likely = tuple(r.head.id for r in rows if r.probability >= options.min_score)
+    held_back = sum(r.probability < options.min_score <= r.head.score for r in rows)
+    return Choice(likely[: options.limit], held_back)
 
 
 def _open(tool: AnnotationTool, run: Run, journal: Journal) -> Review:
@@ -113,7 +144,7 @@ def _push_chunk(
     at = journal.now()
     for case in pushed:
         store.record_push(case.finding_id, review.ref, case.ref, case.url, at)
-        if store.finding(case.finding_id).state in (State.OPEN, State.REOPENED):
+        if store.finding(case.finding_id).state in _TO_PUSH:
             store.transition(case.finding_id, Event.PUSH, at, "labelbridge", {"ref": case.ref})
     return pushed, (*gone, *failures)
 

@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,14 @@ class Histogram:
     unmatched: Ints
 
 
+class Listed(NamedTuple):
+    """A finding, what became of it, and the probability that it is a real error, given the verdicts so far."""
+
+    finding: Finding
+    state: State
+    probability: float
+
+
 @dataclass(frozen=True, slots=True)
 class ReportData:
     """Everything a report says, without the images.
@@ -55,13 +63,14 @@ class ReportData:
         created_at: ISO 8601, shown as given.
         items, submissions, annotations, predictions: how many the run saw.
         classes: (C) class names, in the order of ``confusion``.
-        findings: what the scorer suspects, worst first, each with its state.
+        findings: what the scorer suspects, in the order of review.
         checks: findings that are facts about the raw data.
         confusion: (C + 1, C + 1) int64, rows the class as labelled, columns the class as predicted; the last row counts
             predictions without an annotation, the last column annotations without a prediction.
         precision: how often reviewers agreed so far.
-        min_score: findings below it are not pushed for review.
-        gallery: how many of the worst findings are shown with their image.
+        min_score: findings with a lower probability are not pushed for review.
+        outlook: sentences about what is to be expected.
+        gallery: how many of the first findings are shown with their image.
     """
 
     target: str
@@ -75,13 +84,18 @@ class ReportData:
     annotations: int
     predictions: int
     classes: tuple[str, ...]
-    findings: Sequence[tuple[Finding, State]]
-    checks: Sequence[tuple[Finding, State]]
+    findings: Sequence[Listed]
+    checks: Sequence[Listed]
     confusion: Ints
     confidence: Histogram
     min_score: float
     precision: Sequence[PrecisionRow] = ()
+    outlook: Sequence[str] = ()
     gallery: int = 60
+
+    @property
+    def likely(self) -> list[Finding]:
+        return [row.finding for row in self.findings if row.probability >= self.min_score]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +121,7 @@ class _Card:
     rank: int
     finding: Finding
     state: State
+    probability: float
     shot: _Shot | None
 
     @property
@@ -152,14 +167,12 @@ def build_report(data: ReportData, image_of: Callable[[Finding], Image | None]) 
 
 
 def _summary(data: ReportData) -> dict[str, Any]:
-    likely = [finding for finding, _ in data.findings if finding.score >= data.min_score]
-    in_question = {annotation for finding in likely for annotation in finding.annotation_ids}
+    in_question = {annotation for finding in data.likely for annotation in finding.annotation_ids}
     return {
-        "likely": likely,
         "in_question": len(in_question),
         "share": _percent(len(in_question), data.annotations),
-        "states": [(s, n) for s, n in Counter(state for _, state in data.findings).most_common()],
-        "check_kinds": Counter(report_charts.title_of(f.error) for f, _ in data.checks).most_common(),
+        "states": [(s, n) for s, n in Counter(row.state for row in data.findings).most_common()],
+        "check_kinds": Counter(report_charts.title_of(row.finding.error) for row in data.checks).most_common(),
     }
 
 
@@ -169,12 +182,11 @@ def _percent(part: int, whole: int) -> str:
 
 
 def _charts(data: ReportData) -> dict[str, Any]:
-    findings = [finding for finding, _ in data.findings]
-    likely = [finding for finding in findings if finding.score >= data.min_score]
+    others = [row.finding for row in data.findings if row.probability < data.min_score]
     bins = data.confidence
     return {
-        "by_type": report_charts.bars_by_type(findings, data.min_score),
-        "by_class": report_charts.bars_by_class(likely),
+        "by_type": report_charts.bars_by_type(data.likely, others),
+        "by_class": report_charts.bars_by_class(data.likely),
         "heatmap": report_charts.heatmap(data.classes, data.confusion),
         "columns": report_charts.histogram(bins.edges, bins.matched, bins.unmatched),
         "precision": report_charts.precision_lines(data.precision),
@@ -184,14 +196,14 @@ def _charts(data: ReportData) -> dict[str, Any]:
 def _cards(data: ReportData, image_of: Callable[[Finding], Image | None]) -> list[_Card]:
     chosen = list(data.findings[: max(data.gallery, 0)])
     by_item: dict[str, list[Finding]] = {}
-    for finding, _ in chosen:
-        by_item.setdefault(finding.item_id, []).append(finding)
+    for row in chosen:
+        by_item.setdefault(row.finding.item_id, []).append(row.finding)
     shots: dict[str, _Shot] = {}
     for findings in by_item.values():
         image = image_of(findings[0])
         if image is not None:
             shots.update((finding.id, _shot(finding, image)) for finding in findings)
-    return [_Card(k, finding, state, shots.get(finding.id)) for k, (finding, state) in enumerate(chosen, 1)]
+    return [_Card(k, *row, shots.get(row.finding.id)) for k, row in enumerate(chosen, 1)]
 
 
 def _shot(finding: Finding, image: Image) -> _Shot:

@@ -93,15 +93,13 @@ def title_of(error: ErrorType) -> str:
     return str(error).replace("_", " ")
 
 
-def bars_by_type(findings: Sequence[Finding], min_score: float) -> tuple[Bar, ...]:
-    """One bar per reviewed error type: likely findings first, then those below ``min_score``."""
-    likely = Counter(f.error for f in findings if f.score >= min_score)
-    weaker = Counter(f.error for f in findings if f.score < min_score)
+def bars_by_type(likely: Iterable[Finding], others: Iterable[Finding]) -> tuple[Bar, ...]:
+    """One bar per reviewed error type: likely findings first, then the others."""
+    strong, weak = Counter(f.error for f in likely), Counter(f.error for f in others)
     parts = [
-        (title_of(e), ((f"score {min_score:.2f} or more", str(e), likely[e]), ("lower score", f"{e} weak", weaker[e])))
-        for e in REVIEWED_TYPES
+        (title_of(e), (("likely", str(e), strong[e]), ("less likely", f"{e} weak", weak[e]))) for e in REVIEWED_TYPES
     ]
-    return _bars(parts, [likely[e] for e in REVIEWED_TYPES])
+    return _bars(parts, [strong[e] for e in REVIEWED_TYPES])
 
 
 def bars_by_class(likely: Iterable[Finding]) -> ClassBars:
@@ -168,19 +166,7 @@ def histogram(
 def precision_lines(rows: Iterable[PrecisionRow]) -> tuple[PrecisionLine, ...]:
     """Agreement per scorer and class, most reviewed first; rows that nobody reviewed are left out."""
     reviewed = sorted((r for r in rows if r.accepted + r.rejected), key=lambda r: -(r.accepted + r.rejected))
-    return tuple(
-        PrecisionLine(r, 100.0 * r.accepted / (r.accepted + r.rejected), *_wilson(r.accepted, r.accepted + r.rejected))
-        for r in reviewed
-    )
-
-
-def _wilson(hits: int, trials: int) -> tuple[float, float]:
-    """The 95 % score interval of a rate in percent (Wilson 1927)."""
-    z = 1.959964
-    rate = hits / trials
-    middle = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials)) / (1 + z * z / trials)
-    return 100.0 * max(0.0, middle - half), 100.0 * min(1.0, middle + half)
+    return tuple(PrecisionLine(r, 100 * r.share, 100 * r.interval[0], 100 * r.interval[1]) for r in reviewed)
 
 
 def _bars(rows: Sequence[tuple[str, Sequence[tuple[str, str, int]]]], likely: Sequence[int]) -> tuple[Bar, ...]:

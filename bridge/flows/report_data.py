@@ -13,8 +13,11 @@ from bridge.core.geometry import pair_iou, same_unit_pairs
 from bridge.core.matching import content_rank, match_pairs
 from bridge.core.metrics import confusion_matrix, histogram
 from bridge.core.objects import Workload, build_workload
+from bridge.core.worth import Worth
 from bridge.errors import LabelbridgeError
-from bridge.flows.report import Histogram, ReportData
+from bridge.flows.outlook import outlook
+from bridge.flows.ranking import rank
+from bridge.flows.report import Histogram, Listed, ReportData
 from bridge.flows.sources import ImageReader
 from bridge.settings import Settings
 from bridge.store import Run, Store
@@ -28,13 +31,13 @@ _BINS = 20
 Ints = npt.NDArray[np.int64]
 
 
-def collect(store: Store, run: Run, *, gallery: int, created_at: str, min_score: float) -> ReportData:
+def collect(store: Store, run: Run, *, gallery: int, created_at: str, min_score: float, worth: Worth) -> ReportData:
     """The data of a report. One chunk of the snapshot is in memory at a time.
 
     Args:
-        gallery: how many of the worst findings are shown with their image.
+        gallery: how many of the first findings are shown with their image.
         created_at: ISO 8601, shown as given.
-        min_score: the score from which findings are pushed.
+        min_score: the probability from which findings are pushed.
     """
     classes = len(run.labels.names)
     confusion = np.zeros((classes + 1, classes + 1), np.int64)
@@ -47,7 +50,9 @@ def collect(store: Store, run: Run, *, gallery: int, created_at: str, min_score:
         hit[predicted] = True
         matched += histogram(workload.predicted.confidence[hit], _BINS)
         unmatched += histogram(workload.predicted.confidence[~hit], _BINS)
-    found = [(s.finding, s.state) for s in store.findings(run_id=run.id)]
+    ranking = rank(store, run, worth)
+    stored = store.findings_of([row.head.id for row in ranking.rows])
+    found = [Listed(s.finding, s.state, row.probability) for s, row in zip(stored, ranking.rows, strict=True)]
     counts = run.counts
     return ReportData(
         target=run.target,
@@ -61,12 +66,13 @@ def collect(store: Store, run: Run, *, gallery: int, created_at: str, min_score:
         annotations=int(counts.get("annotations", 0)),
         predictions=int(counts.get("predictions", 0)),
         classes=run.labels.names,
-        findings=[(f, s) for f, s in found if not f.error.is_data_check],
-        checks=[(f, s) for f, s in found if f.error.is_data_check],
+        findings=[row for row in found if not row.finding.error.is_data_check],
+        checks=[row for row in found if row.finding.error.is_data_check],
         confusion=confusion,
         confidence=Histogram(np.linspace(0, 1, _BINS + 1), matched, unmatched),
         min_score=min_score,
         precision=store.precision(run.target),
+        outlook=outlook(store, run, ranking, min_score).lines,
         gallery=gallery,
     )
 

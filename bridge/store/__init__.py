@@ -8,24 +8,30 @@ from __future__ import annotations
 
 from bridge.store.rows import (
     AuditEvent,
+    FindingHead,
     FixRecord,
+    JudgedFinding,
     PrecisionRow,
     Push,
     PutCounts,
     ReviewPlace,
     Run,
+    SampledFinding,
     StoredFinding,
 )
 from bridge.store.store import Store
 
 __all__ = [
     "AuditEvent",
+    "FindingHead",
     "FixRecord",
+    "JudgedFinding",
     "PrecisionRow",
     "Push",
     "PutCounts",
     "ReviewPlace",
     "Run",
+    "SampledFinding",
     "Store",
     "StoredFinding",
 ]

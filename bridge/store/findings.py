@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, exists, func, select, update
 
-from bridge.core.findings import Event, Finding, State, transition
+from bridge.core.findings import ErrorType, Event, Finding, State, transition
 from bridge.errors import DataError, UsageError
 from bridge.store import audit, reviews, runs, verdicts
 from bridge.store.engine import upsert
 from bridge.store.lookup import in_parts, unknown_finding
-from bridge.store.rows import PutCounts, StoredFinding
+from bridge.store.rows import FindingHead, PutCounts, StoredFinding
 from bridge.store.tables import findings, run_findings
 from bridge.store.tables import runs as run_table
 from bridge.store.texts import dump, load
@@ -139,6 +139,32 @@ def select_findings(db: Connection, wanted: Wanted) -> list[StoredFinding]:
         rows.extend(db.execute(query.where(findings.c.item_id.in_(part))).mappings())
     rows.sort(key=lambda row: (-row["score"], row["id"]))
     return _stored(db, rows[: wanted.limit])
+
+
+def of_ids(db: Connection, ids: Sequence[str]) -> list[StoredFinding]:
+    found: dict[str, StoredFinding] = {}
+    for part in in_parts(sorted(set(ids))):
+        rows = db.execute(select(findings).where(findings.c.id.in_(part))).mappings().all()
+        found.update((stored.finding.id, stored) for stored in _stored(db, rows))
+    missing = next((key for key in ids if key not in found), None)
+    if missing is not None:
+        raise unknown_finding(missing)
+    return [found[key] for key in ids]
+
+
+def heads(db: Connection, run_id: str) -> list[FindingHead]:
+    runs.get(db, run_id)
+    c = findings.c
+    query = (
+        select(c.id, c.error, c.label, c.scorer, c.score, c.state)
+        .join(run_findings, run_findings.c.finding_id == c.id)
+        .where(run_findings.c.run_id == run_id)
+        .order_by(c.id)
+    )
+    return [
+        FindingHead(row.id, ErrorType(row.error), row.label, row.scorer, row.score, State(row.state))
+        for row in db.execute(query)
+    ]
 
 
 def counts(db: Connection, run_id: str) -> dict[str, dict[str, int]]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge.core.annotations import LabelSet
-from bridge.core.findings import Finding, State, Verdict
+from bridge.core.findings import ErrorType, Finding, State, Verdict
+from bridge.core.metrics import wilson_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,18 @@ class Push:
 
 
 @dataclass(frozen=True, slots=True)
+class FindingHead:
+    """What a finding is ranked by."""
+
+    id: str
+    error: ErrorType
+    label: str
+    scorer: str
+    score: float
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
 class StoredFinding:
     """A finding with what became of it.
 
@@ -111,6 +124,39 @@ class PrecisionRow:
     label: str
     accepted: int
     rejected: int
+
+    @property
+    def share(self) -> float:
+        """Of the reviewed findings that were real errors, in [0, 1]; there must be one."""
+        return self.accepted / (self.accepted + self.rejected)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the share."""
+        return wilson_interval(self.accepted, self.accepted + self.rejected)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedFinding:
+    """A finding as it was judged last; ``real`` for ``accept`` and ``edit``. ``recorded_at`` is the store's time."""
+
+    finding_id: str
+    scorer: str
+    error: str
+    label: str
+    score: float
+    real: bool
+    recorded_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class SampledFinding:
+    """A finding that was drawn by chance; ``size`` findings were in its stratum."""
+
+    finding_id: str
+    stratum: int
+    size: int
+    drawn_at: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,17 @@ from sqlalchemy import Connection, Engine
 from bridge.core.annotations import LabelSet, Record
 from bridge.core.findings import Event, Finding, State, Verdict
 from bridge.core.tool_memory import Suggestion
-from bridge.store import audit, engine, findings, memory, reviews, runs, snapshots, verdicts
+from bridge.store import audit, engine, findings, memory, reviews, runs, samples, snapshots, verdicts
 from bridge.store.rows import (
     AuditEvent,
+    FindingHead,
     FixRecord,
+    JudgedFinding,
     PrecisionRow,
     PutCounts,
     ReviewPlace,
     Run,
+    SampledFinding,
     StoredFinding,
 )
 
@@ -211,6 +214,16 @@ class Store:
         with self._read() as db:
             return findings.select_findings(db, wanted)
 
+    def findings_of(self, ids: Sequence[str]) -> list[StoredFinding]:
+        """The findings with these ids, in this order. Raises ``NotFound``."""
+        with self._read() as db:
+            return findings.of_ids(db, ids)
+
+    def heads(self, run_id: str) -> list[FindingHead]:
+        """All findings of a run by id, without what only a reader needs. Raises ``NotFound``."""
+        with self._read() as db:
+            return findings.heads(db, run_id)
+
     def finding(self, finding_id: str) -> StoredFinding:
         """One finding, by its id or by the beginning of its id.
 
@@ -270,7 +283,7 @@ class Store:
         with self._read() as db:
             return reviews.pushed_refs(db, review_ref)
 
-    # --- verdicts and fixes -----------------------------------------------------------------------------------------
+    # --- verdicts, samples and fixes ----------------------------------------------------------------------------------
 
     def record_verdict(self, verdict: Verdict, at: str) -> bool:
         """Keep a reviewer's verdict. The finding's state is left alone.
@@ -298,6 +311,30 @@ class Store:
         """How reviewers judged the findings of ``target``, by scorer, kind of error and class."""
         with self._read() as db:
             return verdicts.precision(db, target)
+
+    def judged(self, target: str) -> list[JudgedFinding]:
+        """The findings of ``target`` that have a verdict, by id, as they were when it was recorded."""
+        with self._read() as db:
+            return verdicts.judged(db, target)
+
+    def put_sample(self, run_id: str, drawn: Sequence[SampledFinding], *, by: str = SELF) -> bool:
+        """Note which findings of a run were drawn by chance.
+
+        Returns:
+            False when the run has a sample already, which stays, or ``drawn`` is empty.
+        """
+        with self._write() as db:
+            return samples.put(db, run_id, drawn, by)
+
+    def sample(self, run_id: str) -> list[SampledFinding]:
+        """The sample of a run, by finding id; empty where none was drawn."""
+        with self._read() as db:
+            return samples.of_run(db, run_id)
+
+    def latest_sampled_run(self, target: str) -> str | None:
+        """The run of ``target`` that was started last among those with a sample."""
+        with self._read() as db:
+            return samples.latest_run(db, target)
 
     def record_fix(
         self, finding_id: str, outcome: str, message: str, before: Any, after: Any, at: str, *, by: str = SELF

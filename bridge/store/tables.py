@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 #: The migration that this version of labelbridge works with.
-SCHEMA = "0002"
+SCHEMA = "0003"
 
 metadata = MetaData(
     naming_convention={
@@ -116,8 +116,8 @@ reviews = Table(
     Column("url", String, nullable=False),
 )
 
-#: ``decided_key`` is ``decided_at`` spelt likewise. ``scorer``, ``error`` and ``label`` are those of the finding when
-#: it was judged: a later run may find it again with another scorer.
+#: ``decided_key`` is ``decided_at`` spelt likewise. ``scorer``, ``error``, ``label`` and ``score`` are those of the
+#: finding when it was judged: a later run may find it again with another scorer.
 verdicts = Table(
     "verdicts",
     metadata,
@@ -131,9 +131,21 @@ verdicts = Table(
     Column("scorer", String, nullable=False),
     Column("error", String, nullable=False),
     Column("label", String, nullable=False),
+    Column("score", Float, nullable=False),
     Column("fix", Text),
     Column("recorded_at", String, nullable=False),
     UniqueConstraint("finding_id", "source", "decided_at", "decision"),
+)
+
+#: The findings of a run that were drawn by chance; ``size`` findings were in their stratum then.
+samples = Table(
+    "samples",
+    metadata,
+    Column("run_id", String, ForeignKey("runs.id"), primary_key=True),
+    Column("finding_id", String(64), ForeignKey("findings.id"), primary_key=True),
+    Column("stratum", Integer, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("drawn_at", String, nullable=False),
 )
 
 fixes = Table(

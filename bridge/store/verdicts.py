@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, func, insert, select
+from sqlalchemy import Connection, Row, Subquery, case, func, insert, select
 
 from bridge.core.findings import Fix, Verdict
 from bridge.store import audit
 from bridge.store.lookup import finding_row
-from bridge.store.rows import FixRecord, PrecisionRow
+from bridge.store.rows import FixRecord, JudgedFinding, PrecisionRow
 from bridge.store.tables import findings, fixes, verdicts
 from bridge.store.texts import dump, load, time_key
 
@@ -37,6 +37,7 @@ def record(db: Connection, verdict: Verdict, at: str) -> bool:
             scorer=finding["scorer"],
             error=finding["error"],
             label=finding["label"],
+            score=finding["score"],
             fix=None if fix is None else dump(fix),
             recorded_at=at,
         )
@@ -72,22 +73,17 @@ def last_time(db: Connection, target: str) -> str | None:
     return found
 
 
+def judged(db: Connection, target: str) -> list[JudgedFinding]:
+    ranked = _ranked(target)
+    query = select(ranked).where(ranked.c.place == 1).order_by(ranked.c.finding_id)
+    return [
+        JudgedFinding(row.finding_id, row.scorer, row.error, row.label, row.score, not row.rejected, row.recorded_at)
+        for row in db.execute(query)
+    ]
+
+
 def precision(db: Connection, target: str) -> list[PrecisionRow]:
-    newest_first = func.row_number().over(
-        partition_by=verdicts.c.finding_id, order_by=(verdicts.c.decided_key.desc(), verdicts.c.seq.desc())
-    )
-    ranked = (
-        select(
-            verdicts.c.scorer,
-            verdicts.c.error,
-            verdicts.c.label,
-            case((verdicts.c.decision == "reject", 1), else_=0).label("rejected"),
-            newest_first.label("place"),
-        )
-        .join(findings, findings.c.id == verdicts.c.finding_id)
-        .where(findings.c.target == target)
-        .subquery()
-    )
+    ranked = _ranked(target)
     key = (ranked.c.scorer, ranked.c.error, ranked.c.label)
     query = (
         select(*key, func.count().label("judged"), func.sum(ranked.c.rejected).label("rejected"))
@@ -99,6 +95,24 @@ def precision(db: Connection, target: str) -> list[PrecisionRow]:
         PrecisionRow(row.scorer, row.error, row.label, row.judged - row.rejected, row.rejected)
         for row in db.execute(query)
     ]
+
+
+def _ranked(target: str) -> Subquery:
+    """The verdicts on a target's findings; the latest on each has ``place`` 1."""
+    newest_first = func.row_number().over(
+        partition_by=verdicts.c.finding_id, order_by=(verdicts.c.decided_key.desc(), verdicts.c.seq.desc())
+    )
+    v = verdicts.c
+    return (
+        select(
+            *(v.finding_id, v.scorer, v.error, v.label, v.score, v.recorded_at),
+            case((v.decision == "reject", 1), else_=0).label("rejected"),
+            newest_first.label("place"),
+        )
+        .join(findings, findings.c.id == v.finding_id)
+        .where(findings.c.target == target)
+        .subquery()
+    )
 
 
 def record_fix(db: Connection, finding_id: str, fix: FixRecord, by: str) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.sampling import estimate_rate, expect_hits, precision, stratified_sample
+from bridge.core.sampling import estimate_rate, strata, stratified_sample
 from bridge.errors import DataError
 
 
@@ -87,38 +87,51 @@ def test_the_ends_of_the_rate() -> None:
         estimate_rate(ten, np.array([11]), np.array([3]))
 
 
-def test_precision_is_that_of_the_parent_until_verdicts_come_in() -> None:
-    alpha, beta = precision(np.array([80, 0, 0]), np.array([18, 0, 40]), np.array([0, 0, 1]))
-    mean = alpha / (alpha + beta)
-    assert mean[1] == pytest.approx(0.81)
-    assert mean[0] == pytest.approx((80 + 4 * 0.81) / 102)
-    assert mean[2] < 0.03
-    with pytest.raises(DataError, match="negative"):
-        precision(np.array([-1]), np.array([0]), np.array([0]))
+def sizes(keys: list[tuple[str, int, str]], count: int) -> list[int]:
+    return sorted(np.bincount(strata(keys, count)).tolist())
 
 
-def test_the_promise_for_the_next_findings_is_kept() -> None:
-    """Eight classes of two scorers, their precision unknown; 0 to 30 verdicts each, then the next fifty findings."""
-    rng = np.random.default_rng(1)
-    parent = np.repeat([0, 1], 4)
-    held, off = [], []
-    for _ in range(1500):
-        centre = rng.beta(4, 3, 2)
-        real = rng.beta(centre[parent] * 6, (1 - centre[parent]) * 6)
-        judged = rng.integers(0, 31, 8)
-        accepted = rng.binomial(judged, real)
-        ahead = rng.multinomial(50, np.full(8, 1 / 8))
-        promise = expect_hits(accepted, judged - accepted, parent, ahead)
-        hits = rng.binomial(ahead, real).sum()
-        held.append(promise.low - 0.5 <= hits <= promise.high + 0.5)
-        off.append(hits - promise.value)
-    assert 0.93 <= np.mean(held) <= 0.99
-    assert abs(np.mean(off)) < 0.5
+def test_strata_are_as_fine_as_the_sample_allows() -> None:
+    keys = [("missing", 1, "cat")] * 60 + [("missing", 1, "dog")] * 25 + [("missing", 2, "dog")] * 10
+    keys += [("extra", 7, "cat")] * 3 + [("imprecise", 7, "cat")] * 2
+    # With 20 of 100 drawn, 20 are needed for a stratum of 4 drawn; the 15 that are left over are one.
+    assert sizes(keys, 20) == [15, 25, 60]
+    assert sizes(keys, 8) == [40, 60]
+    assert sizes(keys, 100) == [5, 10, 25, 60]
+    assert sizes(keys, 5) == [15, 85]
+    assert strata(keys, 1).tolist() == [0] * 100
+    assert strata([], 5).tolist() == []
 
 
-def test_nothing_ahead_nothing_promised() -> None:
-    zero = np.zeros(1, np.int64)
-    promise = expect_hits(zero, zero, zero, zero)
-    assert (promise.value, promise.low, promise.high) == (0, 0, 0)
-    unknown = expect_hits(zero, zero, zero, np.array([50]))
-    assert (unknown.value, unknown.low, unknown.high) == (25, 0, 50)
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 2), st.sampled_from("xyz")), max_size=80),
+    st.integers(1, 90),
+    st.randoms(use_true_random=False),
+)
+def test_strata_are_the_same_whatever_the_order(keys: list[tuple[str, int, str]], count: int, random: object) -> None:
+    stratum = strata(keys, count)
+    assert set(stratum.tolist()) == set(range(len(set(stratum.tolist()))))
+    order = list(range(len(keys)))
+    random.shuffle(order)
+    assert strata([keys[k] for k in order], count).tolist() == stratum[order].tolist()
+    # All but what is left over are large enough, so that a sample can hold some of each.
+    assert sum(np.bincount(stratum, minlength=1) * count < 4 * len(keys)) <= 1
+
+
+def test_many_small_strata_leave_the_estimate_unbiased() -> None:
+    """Sixty classes of ten findings each, half of them errors in one class of three: far more than draws."""
+    rng = np.random.default_rng(4)
+    label = np.repeat(np.arange(60), 10)
+    real = rng.random(600) < np.where(label % 3 == 0, 0.5, 0.05)
+    keys, stratum = [str(k) for k in range(600)], strata([("extra", 4, int(k)) for k in label], 60)
+    size = np.bincount(stratum)
+    held, values = [], []
+    for seed in range(300):
+        rows = stratified_sample(keys, stratum, 60, seed)
+        judged = np.bincount(stratum[rows], minlength=len(size))
+        hits = np.bincount(stratum[rows], real[rows], len(size)).astype(np.int64)
+        estimate = estimate_rate(size, judged, hits)
+        values.append(estimate.value)
+        held.append(estimate.low <= real.mean() <= estimate.high)
+    assert np.mean(values) == pytest.approx(real.mean(), abs=0.01)
+    assert 0.92 <= np.mean(held) <= 1

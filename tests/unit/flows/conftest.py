@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from bridge.store import Store
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
+    begun = datetime(2026, 11, 20, 10, tzinfo=UTC)
     minutes, numbers = itertools.count(), itertools.count(1)
     durable = MemoryDurable()
     with Store.open(f"sqlite:///{tmp_path}/labelbridge.db") as store:
@@ -26,7 +28,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
             journal=Journal(
                 store=store,
                 durable=cast(Durable, durable),
-                now=lambda: f"2026-11-20T10:{next(minutes) % 60:02}:00+00:00",
+                now=lambda: (begun + timedelta(minutes=next(minutes))).isoformat(),
                 new_id=lambda: f"run{next(numbers)}",
             ),
             durable=durable,

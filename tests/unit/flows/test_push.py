@@ -1,4 +1,4 @@
-"""bridge.flows.push: the likeliest findings go, each once, and one that cannot be shown holds nobody up."""
+"""bridge.flows.push: what is worth most goes first, each once, and one that cannot be shown holds nobody up."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from flow_kit import Desk, Killed
 
 from bridge.core.annotations import Box
 from bridge.core.findings import ErrorType, State
+from bridge.core.worth import Worth
 from bridge.errors import DataError, ToolUnreachable
 from bridge.flows.push import PushResult
 
@@ -32,13 +33,14 @@ def sent(desk: Desk) -> list[str]:
     return [case.finding.id for case in desk.tool.cases.values()]
 
 
-def test_the_likeliest_go_first_and_each_once(five: Desk) -> None:
-    likeliest = [f.finding.id for f in five.findings()]
+def test_what_is_worth_most_goes_first_and_each_once(five: Desk) -> None:
+    # All score alike, and to judge an extra object takes less time.
+    ranked = sorted(five.findings(), key=lambda f: (f.finding.error != "extra", f.finding.id))
     result = five.push()
     assert (result.pushed, len(result.urls), result.failures) == (5, 5, ())
     assert result.review
     assert result.review.created
-    assert sent(five) == likeliest
+    assert sent(five) == [f.finding.id for f in ranked]
     assert five.states() == ["pushed"] * 5
     (place,) = five.store.reviews_of("memory:1")
     assert place.ref == result.review.ref
@@ -69,6 +71,11 @@ def test_only_likely_enough_ones_of_the_wanted_kinds(five: Desk) -> None:
     assert {case.finding.error for case in five.tool.cases.values()} == {ErrorType.EXTRA}
     assert five.push(min_score=0.99) == PushResult(0, None)
     assert not five.push(min_score=0.5, errors=(ErrorType.IMPRECISE,)).pushed
+
+
+def test_settings_change_what_goes_first(five: Desk) -> None:
+    five.push(worth=Worth(seconds={ErrorType.EXTRA: 60.0}))
+    assert [case.finding.error for case in five.tool.cases.values()] == ["missing"] * 3 + ["extra"] * 2
 
 
 def test_decided_and_withdrawn_ones_stay(five: Desk) -> None:

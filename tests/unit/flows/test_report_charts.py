@@ -22,9 +22,8 @@ def found(error: ErrorType, label: str = "cat", score: float = 0.9) -> Finding:
 
 
 def test_types_are_stacked_by_strength() -> None:
-    findings = [found(ErrorType.EXTRA), found(ErrorType.EXTRA, score=0.5), found(ErrorType.EXTRA, score=0.49)]
-    findings += [found(ErrorType.MISSING, score=0.1)] * 6
-    bars = bars_by_type(findings, 0.5)
+    findings = [found(ErrorType.EXTRA)] * 3 + [found(ErrorType.MISSING)] * 6
+    bars = bars_by_type(findings[:2], findings[2:])
     assert [(b.name, b.likely, b.total) for b in bars] == [
         ("missing", 0, 6), ("extra", 2, 3), ("wrong class", 0, 0), ("imprecise", 0, 0)
     ]  # fmt: skip

@@ -15,7 +15,7 @@ import pytest
 
 from bridge.core.annotations import Box, Polygon, Shape, Tag
 from bridge.core.findings import ErrorType, Finding, Fix, State
-from bridge.flows.report import MOST_ROWS, Histogram, ReportData, build_report
+from bridge.flows.report import MOST_ROWS, Histogram, Listed, ReportData, build_report
 from bridge.store import PrecisionRow
 
 GREY = np.full((60, 80, 3), 128, np.uint8)
@@ -53,7 +53,7 @@ def report_data(findings: Sequence[Finding] = (), **more: Any) -> ReportData:
         "annotations": 40,
         "predictions": 100,
         "classes": ("cat", "dog"),
-        "findings": [(f, State.OPEN) for f in findings],
+        "findings": [Listed(f, State.OPEN, f.score) for f in findings],
         "checks": [],
         "confusion": np.array([[12, 3, 1], [0, 1234, 2], [5, 6, 0]]),
         "confidence": Histogram(np.linspace(0, 1, 3), np.array([1, 30]), np.array([60, 9])),
@@ -153,12 +153,12 @@ def test_no_name_becomes_markup() -> None:
         run_id=EVIL,
         created_at=EVIL,
         classes=(EVIL, "dog"),
-        checks=[(check, State.OPEN)],
+        checks=[Listed(check, State.OPEN, 1.0)],
         precision=[PrecisionRow(EVIL, EVIL, EVIL, 1, 1)],
         gallery=1,
     )
     html = build_report(
-        replace(data, findings=[*data.findings, (replace(evil, id="f" * 16), State.OPEN)]), lambda _: GREY
+        replace(data, findings=[*data.findings, Listed(replace(evil, id="f" * 16), State.OPEN, 0.9)]), lambda _: GREY
     )
     page = Page(html)
     assert_loads_nothing(page, html)
@@ -247,7 +247,7 @@ def test_empty_states() -> None:
 
 def test_thousands_of_rows_are_cut_and_said_so() -> None:
     findings = [finding(k) for k in range(MOST_ROWS + 500)]
-    checks = [(finding(k, ErrorType.OUT_OF_IMAGE), State.OPEN) for k in range(MOST_ROWS + 1)]
+    checks = [Listed(finding(k, ErrorType.OUT_OF_IMAGE), State.OPEN, 1.0) for k in range(MOST_ROWS + 1)]
     html = build_report(report_data(findings, checks=checks, gallery=5), no_image)
     page = Page(html)
     assert len(page.of("tr")) < 2 * MOST_ROWS + 50
@@ -262,11 +262,22 @@ def test_the_share_counts_each_annotation_once() -> None:
     page = Page(build_report(report_data([*same, weak]), no_image))
     assert "1 of 40" in page.text
     assert "2.5 %" in page.text
-    assert "3 likely errors score 0.50 or more, of 4 findings" in page.text
+    assert "3 likely errors probability 0.50 or more, of 4 findings" in page.text
 
 
 def test_states_are_counted_once_something_happened() -> None:
     data = report_data([finding(0), finding(1)])
     assert "accepted" not in Page(build_report(data, no_image)).text
-    mixed = replace(data, findings=[(data.findings[0][0], State.ACCEPTED), data.findings[1]])
+    mixed = replace(data, findings=[data.findings[0]._replace(state=State.ACCEPTED), data.findings[1]])
     assert "accepted 1 open 1" in Page(build_report(mixed, no_image)).text
+
+
+def test_what_verdicts_say_goes_before_the_score() -> None:
+    data = report_data([finding(0, score=0.9), finding(1, score=0.2)], outlook=["Expect 3 ± 1 real errors."], gallery=1)
+    learned = [row._replace(probability=p) for row, p in zip(data.findings, (0.31, 0.77), strict=True)]
+    page = Page(build_report(replace(data, findings=learned), no_image))
+    assert "1 likely errors probability 0.50 or more, of 2 findings" in page.text
+    assert "Expect 3 ± 1 real errors." in page.text
+    (shown,) = page.of("span", "score")
+    assert shown["title"] == "probability 0.310; the scorer's own 0.900"
+    assert "0.77 0.20 missing" in page.text
