@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from bridge.core.findings import ErrorType
+from bridge.core.worth import Worth
 from bridge.errors import ConfigError
 from bridge.settings import Settings, secret_settings, settings_reference
 
@@ -81,6 +83,33 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
 def test_a_file_may_say_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "labelbridge.yaml").write_text(text)
     assert Settings.load(environ={}).page_size == 500
+
+
+def test_figures_by_error_type(tmp_path: Path) -> None:
+    (tmp_path / "labelbridge.yaml").write_text("review_seconds: {missing: 9, wrong_class: 2.5}")
+    worth = Settings.load(environ={"LABELBRIDGE_REVIEW_GAIN": "imprecise=0.5, extra=2"}).worth
+    assert worth == Worth(
+        gain={ErrorType.IMPRECISE: 0.5, ErrorType.EXTRA: 2.0},
+        seconds={ErrorType.MISSING: 9.0, ErrorType.WRONG_CLASS: 2.5},
+    )
+    assert Settings.load(environ={"LABELBRIDGE_REVIEW_SECONDS": "extra=1"}).worth == Worth({}, {ErrorType.EXTRA: 1.0})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("mising=3", "expected 'missing', 'extra'"),
+        ("missing=0", "expected a number greater than 0"),
+        ("missing=-1", "expected a number greater than 0"),
+        ("missing=inf", "expected a finite number"),
+        ("missing=soon", "expected a valid number"),
+        ("missing", "expected figures by error type, as in missing=9,imprecise=12"),
+        ("missing=1=2", "expected figures by error type"),
+    ],
+)
+def test_figures_that_are_none(text: str, expected: str) -> None:
+    (line,) = problems(environ={"LABELBRIDGE_REVIEW_SECONDS": text})
+    assert f"review_seconds (LABELBRIDGE_REVIEW_SECONDS): {expected}" in line
 
 
 def test_home_moves_the_store_and_knows_the_tilde(tmp_path: Path) -> None:

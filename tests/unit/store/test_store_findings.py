@@ -12,7 +12,7 @@ import pytest
 from bridge.core.annotations import Box, Mask
 from bridge.core.findings import TRANSITIONS, ErrorType, Event, Finding, Fix, State, Verdict
 from bridge.errors import DataError, NotFound, UsageError
-from bridge.store import PutCounts, Run, Store
+from bridge.store import FindingHead, PutCounts, Run, Store
 
 Begin = Callable[..., Run]
 Make = Callable[..., Finding]
@@ -281,3 +281,27 @@ def test_a_hundred_thousand_findings_at_once(store: Store, begin: Begin, make_fi
     assert store.put_findings("r1", found).new == 100_000
     assert len(store.findings(limit=10)) == 10
     assert store.counts("r1") == {"wrong_class": {"open": 100_000}}
+
+
+def test_heads_are_what_findings_are_ranked_by(store: Store, begin: Begin, make_finding: Make) -> None:
+    begin(store, "r1")
+    begin(store, "r2")
+    store.put_findings("r1", [make_finding(2, 0.3), make_finding(1, 0.8, error=ErrorType.EXTRA, label="nut")])
+    bring(store, make_finding(1).id, State.PUSHED)
+    assert store.heads("r1") == [
+        FindingHead(make_finding(1).id, ErrorType.EXTRA, "nut", "evidence-1", 0.8, State.PUSHED),
+        FindingHead(make_finding(2).id, ErrorType.WRONG_CLASS, "bolt", "evidence-1", 0.3, State.OPEN),
+    ]
+    assert store.heads("r2") == []
+    with pytest.raises(NotFound):
+        store.heads("r3")
+
+
+def test_findings_of_ids_come_in_the_order_asked_for(store: Store, begin: Begin, make_finding: Make) -> None:
+    begin(store, "r1")
+    store.put_findings("r1", [make_finding(k) for k in range(1200)])
+    ids = [make_finding(k).id for k in (1100, 3, 600, 3)]
+    assert [s.finding.id for s in store.findings_of(ids)] == ids
+    assert store.findings_of([]) == []
+    with pytest.raises(NotFound, match="ffff"):
+        store.findings_of([ids[0], "f" * 16])

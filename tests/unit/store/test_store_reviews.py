@@ -11,7 +11,7 @@ from bridge.core.annotations import Box
 from bridge.core.findings import ErrorType, Finding, Fix, Verdict
 from bridge.core.tool_memory import Suggestion
 from bridge.errors import NotFound
-from bridge.store import FixRecord, PrecisionRow, Push, ReviewPlace, Run, Store
+from bridge.store import FixRecord, JudgedFinding, PrecisionRow, Push, ReviewPlace, Run, SampledFinding, Store
 
 Begin = Callable[..., Run]
 Make = Callable[..., Finding]
@@ -125,6 +125,52 @@ def test_precision_counts_the_latest_verdict_as_it_was_judged(store: Store, begi
     store.put_findings("r2", [replace(f, scorer="evidence-2") for f in findings])
     assert store.precision("ls:project/7") == expected
     assert store.precision("files:coco") == []
+
+
+def test_a_share_and_its_interval() -> None:
+    row = PrecisionRow("s", "extra", "cat", 0, 6)
+    assert row.share == 0
+    assert row.interval == pytest.approx((0, 0.39), abs=0.01)
+
+
+def test_judged_findings_are_as_they_were_when_judged(store: Store, begin: Begin, make_finding: Make) -> None:
+    begin(store, "r1")
+    findings = [make_finding(1, 0.9), make_finding(2, 0.6), make_finding(3, 0.4)]
+    store.put_findings("r1", findings)
+    for finding, decision in zip(findings, ("edit", "reject"), strict=False):
+        verdict = Verdict(finding.id, decision, "ann", "2026-11-20T12:00:00Z", "annotation/5")  # type: ignore[arg-type]
+        store.record_verdict(verdict, AT)
+    begin(store, "r2")
+    store.put_findings("r2", [replace(f, scorer="evidence-2", score=0.1) for f in findings])
+    judged = [
+        JudgedFinding(findings[0].id, "evidence-1", "wrong_class", "bolt", 0.9, True, AT),
+        JudgedFinding(findings[1].id, "evidence-1", "wrong_class", "bolt", 0.6, False, AT),
+    ]
+    assert store.judged("ls:project/7") == judged
+    # The reviewer thinks again, and sees what the second run says.
+    store.record_verdict(Verdict(findings[1].id, "accept", "ann", "2026-11-20T12:30:00Z", "annotation/5"), AT)
+    again = JudgedFinding(findings[1].id, "evidence-2", "wrong_class", "bolt", 0.1, True, AT)
+    assert store.judged("ls:project/7") == [judged[0], again]
+    assert store.judged("files:coco") == []
+
+
+def test_a_run_has_one_sample(store: Store, begin: Begin, make_finding: Make) -> None:
+    begin(store, "r1")
+    begin(store, "r2", started_at="2026-11-20T11:00:00Z")
+    findings = [make_finding(k) for k in range(4)]
+    store.put_findings("r1", findings)
+    drawn = [SampledFinding(findings[k].id, k // 2, 7, AT) for k in (1, 2)]
+    assert store.latest_sampled_run("ls:project/7") is None
+    assert not store.put_sample("r1", [])
+    assert store.put_sample("r1", drawn)
+    assert not store.put_sample("r1", [SampledFinding(findings[3].id, 0, 1, AT)])
+    assert store.sample("r1") == drawn
+    assert store.sample("r2") == []
+    assert store.latest_sampled_run("ls:project/7") == "r1"
+    assert store.latest_sampled_run("files:coco") is None
+    (event,) = [e for e in store.events("r1") if e.kind == "sample"]
+    assert event.detail == {"findings": [d.finding_id for d in drawn]}
+    assert store.verify_events() == []
 
 
 def test_a_fix_is_recorded_once(store: Store, begin: Begin, make_finding: Make) -> None:
