@@ -39,7 +39,7 @@ from detection_peers import (
 
 from bridge.core.findings import REVIEWED_TYPES, ErrorType
 from bridge.core.objects import Workload
-from bridge.scorers import Scorer
+from bridge.scorers import Scorer, Suspects
 from bridge.scorers.object_review import ObjectReview
 from bridge.scorers.planted_review import PlantedReview
 
@@ -57,7 +57,10 @@ SHOWN = 0.1
 
 def scored(scorer: Scorer, workload: Workload) -> list[Finding]:
     """All suspects with a score, in the format of evaluate.py."""
-    suspects = scorer.score(workload)
+    return as_findings(workload, scorer.score(workload))
+
+
+def as_findings(workload: Workload, suspects: Suspects) -> list[Finding]:
     columns = (suspects.error, suspects.given, suspects.predicted, suspects.score)
     return [
         finding(workload, WORDS[REVIEWED_TYPES[error]], given, predicted, score)
