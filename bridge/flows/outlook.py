@@ -39,7 +39,8 @@ class Outlook:
         if not self.ahead:
             return []
         findings = "finding" if self.ahead == 1 else f"{self.ahead} findings"
-        basis = f"learned from {self.verdicts} verdicts" if self.verdicts else "by the scores alone, no verdicts yet"
+        known = "1 verdict" if self.verdicts == 1 else f"{self.verdicts} verdicts"
+        basis = f"learned from {known}" if self.verdicts else "by the scores alone, no verdicts yet"
         return [f"Expect {_number(self.expected)} real errors in the next {findings} ({basis})."]
 
     def _of_sample(self) -> list[str]:

@@ -262,7 +262,7 @@ def test_the_share_counts_each_annotation_once() -> None:
     page = Page(build_report(report_data([*same, weak]), no_image))
     assert "1 of 40" in page.text
     assert "2.5 %" in page.text
-    assert "3 likely errors probability 0.50 or more, of 4 findings" in page.text
+    assert "3 likely errors probability ≥ 0.50, of 4 findings" in page.text
 
 
 def test_states_are_counted_once_something_happened() -> None:
@@ -276,7 +276,7 @@ def test_what_verdicts_say_goes_before_the_score() -> None:
     data = report_data([finding(0, score=0.9), finding(1, score=0.2)], outlook=["Expect 3 ± 1 real errors."], gallery=1)
     learned = [row._replace(probability=p) for row, p in zip(data.findings, (0.31, 0.77), strict=True)]
     page = Page(build_report(replace(data, findings=learned), no_image))
-    assert "1 likely errors probability 0.50 or more, of 2 findings" in page.text
+    assert "1 likely errors probability ≥ 0.50, of 2 findings" in page.text
     assert "Expect 3 ± 1 real errors." in page.text
     (shown,) = page.of("span", "score")
     assert shown["title"] == "probability 0.310; the scorer's own 0.900"
