@@ -71,14 +71,14 @@ def label_rows(scene: Scene, size: Floats, usual: Usual, classes: int, chunk: in
     )
 
 
-def proposal_rows(scene: Scene, size: Floats, rng: np.random.Generator) -> Rows:
+def proposal_rows(scene: Scene, size: Floats, chunk: int, rng: np.random.Generator) -> Rows:
     """The proposals of a scene that may be missing objects, and those that would be had their label been dropped.
 
     Every label that a proposal shows can be dropped in thought: the proposal is judged by the second best label. Some
     proposals beside a label that was made imprecise stand among the rows as they came, so that one is not taken for a
     missing object.
     """
-    proposals = propose(scene.predicted)
+    proposals = propose(scene.predicted, chunk)
     row, unit = proposals.row, scene.predicted.unit[proposals.row]
     nearest = scene.first[row]
     open_ = np.flatnonzero(nearest < NOT_MISSING)
