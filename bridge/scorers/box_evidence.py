@@ -33,6 +33,7 @@ class Scene:
         given, predicted: in content order, grouped by unit.
         first, second: (M,) float64, the best and second best IoU of each prediction with a label.
         first_of: (M,) int64, the label of ``first``; -1 where nothing overlaps.
+        pairs: (label, prediction, IoU) of all that overlap, as :func:`overlaps` gives them.
     """
 
     given: ObjectTable
@@ -40,13 +41,15 @@ class Scene:
     first: Floats
     second: Floats
     first_of: Ints
+    pairs: tuple[Ints, Ints, Floats]
 
 
 def look(given: ObjectTable, predicted: ObjectTable, chunk: int) -> Scene:
     """A scene; ``chunk`` is the most pairs to look at in one go."""
-    p, g, iou = overlaps(predicted, given, chunk)
-    first, first_of, second = _top_two(p, g, iou, len(predicted))
-    return Scene(given, predicted, first, second, first_of)
+    pairs = g, p, iou = overlaps(given, predicted, chunk)
+    by_prediction = np.argsort(p, kind="stable")
+    first, first_of, second = _top_two(p[by_prediction], g[by_prediction], iou[by_prediction], len(predicted))
+    return Scene(given, predicted, first, second, first_of, pairs)
 
 
 def overlaps(a: ObjectTable, b: ObjectTable, chunk: int) -> tuple[Ints, Ints, Floats]:
@@ -164,7 +167,7 @@ def label_evidence(scene: Scene, asked: ObjectTable, source: Ints, usual: Usual,
             it; -1 for a box that stands beside all the given ones.
         chunk: most pairs to look at in one go.
     """
-    q, p, iou = overlaps(asked, scene.predicted, chunk)
+    q, p, iou = scene.pairs if asked is scene.given else overlaps(asked, scene.predicted, chunk)
     runs = Runs(q, len(asked))
     sure = scene.predicted.confidence[p]
     # How well the prediction fits some other label: one that fits that better says little about this one.

@@ -51,7 +51,8 @@ def content_order(given: ObjectTable, predicted: ObjectTable, units: Ints) -> Co
 def sort_rows(table: ObjectTable, place: Ints | None = None) -> tuple[Ints, ObjectTable]:
     """The rows by unit, falling confidence, coordinates and label; and which row of ``table`` each of them is.
 
-    Rows that are equal in all of these are interchangeable. A confidence that is no number counts as 0. ``place`` is
+    Confidences that differ by rounding alone (1e-10) count as equal as long as something else differs. Rows that are
+    equal in all of these are interchangeable. A confidence that is no number counts as 0. ``place`` is
     the new index of each unit, by default the old one.
     """
     unit = table.unit if place is None else place[table.unit]
@@ -59,7 +60,7 @@ def sort_rows(table: ObjectTable, place: Ints | None = None) -> tuple[Ints, Obje
     # One number sorts most rows; only those that tie, were it by rounding, are sorted by more, and fewer by all.
     keys = [unit - confidence / 2]
     order = np.argsort(keys[0])
-    for more in ((-confidence, table.xyxy[:, 0]), (*table.xyxy.T[1:], table.rotation, table.label)):
+    for more in ((table.xyxy[:, 0],), (-confidence, *table.xyxy.T[1:], table.rotation, table.label)):
         same = np.logical_and.reduce([np.diff(key[order]) == 0 for key in keys])
         tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
         keys.extend(more)

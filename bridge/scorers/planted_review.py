@@ -106,8 +106,9 @@ class PlantedReview:
         units = int(np.searchsorted(ends, self.sample, side="left")) + 1
         scene = look(_units(order.given, 0, units)[0], _units(order.predicted, 0, units)[0], self.chunk)
         usual = find_usual(scene, classes, self.chunk)
-        declared = [(u.item.width or np.nan, u.item.height or np.nan) for u in workload.units]
-        size = sizes(np.array(declared, float).reshape(-1, 2)[order.units], scene.given, scene.predicted)
+        items = (workload.units[unit].item for unit in order.units[:units])
+        declared = [(item.width or np.nan, item.height or np.nan) for item in items]
+        size = sizes(np.array(declared, float).reshape(-1, 2), scene.given, scene.predicted)
         rng = np.random.default_rng(self.seed)
         labels = label_rows(scene, size, usual, classes, self.chunk, rng)
         proposals = proposal_rows(scene, size, self.chunk, rng)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ugly import anything, good_boxes, rows_of
 
@@ -40,12 +40,14 @@ def found(a: ObjectTable, b: ObjectTable, chunk: int) -> list[tuple[int, int, fl
 objects = st.lists(st.tuples(st.integers(0, 4), good_boxes()), max_size=24).map(table)
 
 
+@settings(deadline=None)
 @given(objects, objects, chunks)
 def test_all_pairs_in_order(a: ObjectTable, b: ObjectTable, chunk: int) -> None:
     assert found(a, b, chunk) == expected(a, b)
     assert found(a, a, chunk) == expected(a, a)
 
 
+@settings(deadline=None)
 @given(rows_of(anything, 5, 9), chunks)
 def test_whatever_comes_in(values: np.ndarray, chunk: int) -> None:
     unit = np.arange(9) // 3

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from bridge.scorers.boosted_trees import SHAPE, BoostedTrees
+from bridge.scorers.boosted_trees import BoostedTrees, parameters
 
 
 @pytest.mark.parametrize(("kinds", "rising"), [((0, 2, 3), None), ((0, 1), [1, 0, -1, 0])])
@@ -15,7 +15,7 @@ def test_the_same_probabilities_as_scikit_learn(kinds: tuple[int, ...], rising: 
     columns = rng.normal(size=(40_000, 4)).round(2)
     kind = np.array(kinds)[(columns[:, 0] + columns[:, 1] * columns[:, 2] + rng.normal(size=40_000) > 0).astype(int)]
     kind[columns[:, 3] > 1] = kinds[-1]
-    oracle = HistGradientBoostingClassifier(**SHAPE, early_stopping=False, monotonic_cst=rising, random_state=0)
+    oracle = HistGradientBoostingClassifier(**parameters(4000), monotonic_cst=rising)
     told = oracle.fit(columns[:4000], kind[:4000]).predict_proba(columns)
     trees = BoostedTrees.fit(columns[:4000], kind[:4000], rising)
     assert trees is not None
