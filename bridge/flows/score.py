@@ -215,7 +215,7 @@ def _judge(
     findings = check_records(target, begun.info.labels, records)
     findings += check_images(target, [fact for p in pages for fact in p.facts])
     workload = _workload(begun.info, records, counts)
-    findings += _review(begun.info, records, workload, scorer, options)
+    findings = _one_each(findings + _review(begun.info, records, workload, scorer, options))
     independence = Independence.of(records, source, workload)
     seconds = time.perf_counter() - begun_at
     failures = tuple(f for p in pages for f in p.failures)
@@ -250,6 +250,15 @@ def _judge(
         },
     )
     return result
+
+
+def _one_each(findings: Sequence[Finding]) -> list[Finding]:
+    """Of findings that say the same about the same object, the likeliest; of equal ones the first."""
+    best: dict[str, Finding] = {}
+    for finding in findings:
+        if finding.id not in best or finding.score > best[finding.id].score:
+            best[finding.id] = finding
+    return list(best.values())
 
 
 def _reopen_undone(store: Store, target: str, findings: Sequence[Finding], records: Sequence[Record], at: str) -> None:
