@@ -14,6 +14,7 @@ from bridge.core.metrics import confusion_matrix, histogram
 from bridge.core.objects import Workload, build_workload
 from bridge.core.overlaps import overlapping
 from bridge.errors import LabelbridgeError
+from bridge.flows.independence import Independence
 from bridge.flows.report import Histogram, ReportData
 from bridge.flows.sources import ImageReader
 from bridge.settings import Settings
@@ -68,6 +69,7 @@ def collect(store: Store, run: Run, *, gallery: int, created_at: str, min_score:
         min_score=min_score,
         precision=store.precision(run.target),
         gallery=gallery,
+        warnings=Independence.from_dict(counts.get("independence", {})).warnings(run.target),
     )
 
 
