@@ -20,6 +20,7 @@ from bridge.errors import DataError, LabelbridgeError, NotFound, UsageError
 from bridge.flows import report_data
 from bridge.flows.cross_fit import CrossFitPredictions
 from bridge.flows.failures import raise_if_any
+from bridge.flows.independence import Independence
 from bridge.flows.outlook import outlook
 from bridge.flows.prelabel import prelabel as run_prelabel
 from bridge.flows.push import PushOptions, choose
@@ -176,6 +177,10 @@ def score(
         output.warn(
             f"{counts.unpredicted} items were not scored: there are no predictions for them (prelabel, or --detector)."
         )
+    for warning in result.independence.warnings(target):
+        output.warn(warning)
+    for note in result.independence.notes():
+        output.say(note)
     output.table("", ("error", "findings"), list(result.findings.items()))
     rate = counts.items / max(result.seconds, 1e-9)
     output.say(
@@ -285,6 +290,8 @@ def findings(
         found = journal.store.findings_of([row.head.id for row in wanted])
         ahead = outlook(journal.store, chosen, ranking, settings.min_score)
     output.say(f"Run {chosen.id} of {target}: {len(found)} of {len(ranking.rows)} findings")
+    for warning in Independence.from_dict(chosen.counts.get("independence", {})).warnings(target):
+        output.warn(warning)
     show_findings(list(zip(found, wanted, strict=True)), output)
     for line in ahead.lines:
         output.say(line)

@@ -71,6 +71,7 @@ class ReportData:
         min_score: findings with a lower probability are not pushed for review.
         outlook: sentences about what is to be expected.
         gallery: how many of the first findings are shown with their image.
+        warnings: what a reader must know before they trust the findings.
     """
 
     target: str
@@ -92,6 +93,7 @@ class ReportData:
     precision: Sequence[PrecisionRow] = ()
     outlook: Sequence[str] = ()
     gallery: int = 60
+    warnings: Sequence[str] = ()
 
     @property
     def likely(self) -> list[Finding]:
