@@ -176,6 +176,7 @@ def score(
             f"{counts.unpredicted} items were not scored: there are no predictions for them (prelabel, or --detector)."
         )
     output.table("", ("error", "findings"), list(result.findings.items()))
+    output.team(result.team)
     rate = counts.items / max(result.seconds, 1e-9)
     output.say(
         f"{result.new} new, {result.withdrawn} withdrawn since the last run. "

@@ -13,6 +13,7 @@ from bridge.core.geometry import pair_iou, same_unit_pairs
 from bridge.core.matching import content_rank, match_pairs
 from bridge.core.metrics import confusion_matrix, histogram
 from bridge.core.objects import Workload, build_workload
+from bridge.core.team import Team
 from bridge.errors import LabelbridgeError
 from bridge.flows.report import Histogram, ReportData
 from bridge.flows.sources import ImageReader
@@ -67,6 +68,7 @@ def collect(store: Store, run: Run, *, gallery: int, created_at: str, min_score:
         confidence=Histogram(np.linspace(0, 1, _BINS + 1), matched, unmatched),
         min_score=min_score,
         precision=store.precision(run.target),
+        team=Team.from_dict(counts["team"]) if "team" in counts else Team(),
         gallery=gallery,
     )
 

@@ -12,6 +12,7 @@ from functools import partial
 from bridge.core.annotations import Record
 from bridge.core.findings import ErrorType, Event, Finding, State
 from bridge.core.objects import build_workload
+from bridge.core.team import Team, team_of
 from bridge.errors import DataError, ImageError
 from bridge.flows.durable import Durable, Step
 from bridge.flows.failures import Failure
@@ -63,7 +64,8 @@ class Counts:
 class ScoreResult:
     """One finished run. ``findings`` counts all of them by error type; ``new`` those nobody had seen before.
 
-    ``seconds`` is what judging took, without reading, predicting and storing.
+    ``seconds`` is what judging took, without reading, predicting and storing. ``team`` is what the findings and the
+    overlap of the submissions say about those who labelled.
     """
 
     run_id: str
@@ -73,6 +75,7 @@ class ScoreResult:
     withdrawn: int
     snapshot: str
     seconds: float
+    team: Team
     failures: tuple[Failure, ...] = ()
 
 
@@ -207,6 +210,7 @@ def _judge(
     findings = check_records(target, begun.info.labels, records)
     findings += check_images(target, [fact for p in pages for fact in p.facts])
     findings += _review(begun.info, records, counts, scorer, options)
+    team = team_of(begun.info.labels, records, findings)
     seconds = time.perf_counter() - begun_at
     failures = tuple(f for p in pages for f in p.failures)
     _reopen_undone(store, target, findings, records, journal.now())
@@ -223,6 +227,7 @@ def _judge(
         withdrawn=withdrawn,
         snapshot=snapshot,
         seconds=seconds,
+        team=team,
         failures=failures,
     )
     store.finish_run(
@@ -235,6 +240,7 @@ def _judge(
             "predictions": counts.predictions,
             "unpredicted": counts.unpredicted,
             "findings": len(findings),
+            "team": team.to_dict(),
         },
     )
     return result
