@@ -162,9 +162,8 @@ class _Board:
         rater = np.array([place for place, _, _ in rows], dtype=np.int64)
         columns = np.array([box for _, _, box in rows], dtype=np.float64)
         clusters: dict[int, dict[int, int]] = defaultdict(dict)
-        for k, (place, label, _) in zip(
-            cluster_objects(rater, columns[:, :4], columns[:, 4]).tolist(), rows, strict=True
-        ):
+        cluster = cluster_objects(rater, columns[:, :4], columns[:, 4])
+        for k, (place, label, _) in zip(cluster.tolist(), rows, strict=True):
             clusters[k][place] = label
         return [clusters[k] for k in sorted(clusters)]
 

@@ -7,7 +7,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ class ReportData:
     confidence: Histogram
     min_score: float
     precision: Sequence[PrecisionRow] = ()
-    team: Team = Team()
+    team: Team = field(default_factory=Team)
     gallery: int = 60
 
 
