@@ -64,6 +64,7 @@ class ReportData:
         team: how far those who labelled agree, and which errors each makes.
         min_score: findings below it are not pushed for review.
         gallery: how many of the worst findings are shown with their image.
+        warnings: what a reader must know before they trust the findings.
     """
 
     target: str
@@ -85,6 +86,7 @@ class ReportData:
     precision: Sequence[PrecisionRow] = ()
     team: Team = field(default_factory=Team)
     gallery: int = 60
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
