@@ -13,6 +13,7 @@ from bridge.core.matching import content_rank, match_pairs
 from bridge.core.metrics import confusion_matrix, histogram
 from bridge.core.objects import Workload, build_workload
 from bridge.core.overlaps import overlapping
+from bridge.core.team import Team
 from bridge.core.worth import Worth
 from bridge.errors import LabelbridgeError
 from bridge.flows.independence import Independence
@@ -74,6 +75,7 @@ def collect(store: Store, run: Run, *, gallery: int, created_at: str, min_score:
         min_score=min_score,
         precision=store.precision(run.target),
         outlook=outlook(store, run, ranking, min_score).lines,
+        team=Team.from_dict(counts["team"]) if "team" in counts else Team(),
         gallery=gallery,
         warnings=Independence.from_dict(counts.get("independence", {})).warnings(run.target),
     )
