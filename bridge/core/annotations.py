@@ -126,6 +126,8 @@ class Item:
         name: what a person would call it: the file name without folders.
         image: the tool's own reference to the image (URL or path); only the tool can read it.
         width, height: pixels of the EXIF-oriented image; None when nobody has said so yet.
+        split: which part of a dataset it is in, as :func:`bridge.core.splits.split_name` spells it; empty when nobody
+            has said so.
     """
 
     id: str
@@ -133,6 +135,7 @@ class Item:
     image: str
     width: int | None = None
     height: int | None = None
+    split: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +203,8 @@ class Record:
     """One item with all that is known about it.
 
     ``predicted_by`` names the models that have looked at the item: one that is here but has no prediction below
-    found nothing, which is not the same as never having looked.
+    found nothing, which is not the same as never having looked. ``thumbnail`` are the bytes of
+    :func:`bridge.core.fingerprints.thumbnail`, where somebody has opened the image; else empty.
     """
 
     item: Item
@@ -208,6 +212,7 @@ class Record:
     predictions: tuple[Prediction, ...] = ()
     problems: tuple[Problem, ...] = ()
     predicted_by: tuple[str, ...] = ()
+    thumbnail: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +263,9 @@ def _rounded(value: Any, places: int) -> Any:
 def record_to_dict(record: Record) -> dict[str, Any]:
     """A record as JSON-able data: the form that snapshots keep."""
     item = record.item
+    split = [item.split] if item.split else []
     return {
-        "item": [item.id, item.name, item.image, item.width, item.height],
+        "item": [item.id, item.name, item.image, item.width, item.height, *split],
         "submissions": [
             [s.id, s.annotator, [[a.id, a.label, shape_to_list(a.shape), a.origin] for a in s.annotations]]
             for s in record.submissions
@@ -267,6 +273,7 @@ def record_to_dict(record: Record) -> dict[str, Any]:
         "predictions": [[p.label, shape_to_list(p.shape), p.confidence, p.model] for p in record.predictions],
         "problems": [[p.kind, p.message, p.annotation_id, p.submission_id] for p in record.problems],
         "predicted_by": list(record.predicted_by),
+        "thumbnail": record.thumbnail.hex(),
     }
 
 
@@ -281,6 +288,7 @@ def record_from_dict(data: Mapping[str, Any]) -> Record:
         predictions=tuple(Prediction(label, shape_from_list(s), c, m) for label, s, c, m in data["predictions"]),
         problems=tuple(Problem(*p) for p in data["problems"]),
         predicted_by=tuple(data["predicted_by"]),
+        thumbnail=bytes.fromhex(data.get("thumbnail", "")),
     )
 
 

@@ -49,4 +49,5 @@ class CrossFitPredictions:
             item=replace(record.item, width=seen.item.width, height=seen.item.height),
             predictions=tuple(p for p in seen.predictions if p.confidence >= self.threshold),
             predicted_by=(self.training.name,),
+            thumbnail=seen.thumbnail,
         )

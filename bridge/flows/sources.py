@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.core.annotations import Box, Item, Prediction, Record
+from bridge.core.fingerprints import thumbnail
 from bridge.core.predictor import Detections, Predictor
 from bridge.errors import ImageError
 from bridge.flows.failures import Failure
@@ -130,6 +131,7 @@ class ModelPredictions:
             item=replace(record.item, height=image.shape[0], width=image.shape[1]),
             predictions=self._predictions(found),
             predicted_by=(self.predictor.name,),
+            thumbnail=thumbnail(image).tobytes(),
         )
 
     def _predictions(self, found: Detections) -> tuple[Prediction, ...]:
