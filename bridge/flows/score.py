@@ -236,10 +236,10 @@ def _judge(
     findings = check_records(target, begun.info.labels, records)
     facts = [fact for p in pages for fact in p.facts]
     findings += check_images(target, facts)
+    findings = _one_each(findings + _review(begun.info, records, counts, scorer, options))
     same_file = {fact.item.id: fact.sha256 for fact in facts if fact.sha256 is not None}
     copies = NearDuplicateReview().find(target, begun.info.labels, records)
     findings += without_known([f for f in copies if f.score >= options.keep], same_file)
-    findings += _review(begun.info, records, counts, scorer, options)
     seconds = time.perf_counter() - begun_at
     failures = tuple(f for p in pages for f in p.failures)
     _reopen_undone(store, target, findings, records, journal.now())
@@ -274,6 +274,15 @@ def _judge(
         },
     )
     return result
+
+
+def _one_each(findings: Sequence[Finding]) -> list[Finding]:
+    """Of findings that say the same about the same object, the likeliest; of equal ones the first."""
+    best: dict[str, Finding] = {}
+    for finding in findings:
+        if finding.id not in best or finding.score > best[finding.id].score:
+            best[finding.id] = finding
+    return list(best.values())
 
 
 def _reopen_undone(store: Store, target: str, findings: Sequence[Finding], records: Sequence[Record], at: str) -> None:
