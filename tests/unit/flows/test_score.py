@@ -154,7 +154,8 @@ class TestLaterRuns:
         assert original is not None
         six.tool.images["6"] = original + b"a comment behind the picture"
         assert six.score().withdrawn == 0
-        assert six.score(check_images=True).withdrawn == 1
+        # With it go the four that their pictures alone show to be alike: the files tell that they are the same.
+        assert six.score(check_images=True).withdrawn == 5
 
     def fixed(self, six: Desk) -> str:
         """The wrong class of item 2, accepted, fixed and verified."""
