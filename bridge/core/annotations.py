@@ -17,6 +17,8 @@ from typing import Any, Literal
 from bridge.errors import DataError
 
 Xyxy = tuple[float, float, float, float]
+#: Whether an image is among those that a model was trained on: ``in`` or ``out`` of its sample.
+Sample = Literal["in", "out", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +205,8 @@ class Record:
     """One item with all that is known about it.
 
     ``predicted_by`` names the models that have looked at the item: one that is here but has no prediction below
-    found nothing, which is not the same as never having looked. ``thumbnail`` are the bytes of
+    found nothing, which is not the same as never having looked. ``samples`` tells for each of them whether it was
+    trained on this image; empty where that is known of none. ``thumbnail`` are the bytes of
     :func:`bridge.core.fingerprints.thumbnail`, where somebody has opened the image; else empty.
     """
 
@@ -212,7 +215,14 @@ class Record:
     predictions: tuple[Prediction, ...] = ()
     problems: tuple[Problem, ...] = ()
     predicted_by: tuple[str, ...] = ()
+    samples: tuple[Sample, ...] = ()
     thumbnail: bytes = b""
+
+    @property
+    def sample_of(self) -> dict[str, Sample]:
+        """``samples`` by the model's name."""
+        known: Sequence[Sample] = self.samples or ["unknown"] * len(self.predicted_by)
+        return dict(zip(self.predicted_by, known, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +283,7 @@ def record_to_dict(record: Record) -> dict[str, Any]:
         "predictions": [[p.label, shape_to_list(p.shape), p.confidence, p.model] for p in record.predictions],
         "problems": [[p.kind, p.message, p.annotation_id, p.submission_id] for p in record.problems],
         "predicted_by": list(record.predicted_by),
+        "samples": list(record.samples),
         "thumbnail": record.thumbnail.hex(),
     }
 
@@ -288,6 +299,7 @@ def record_from_dict(data: Mapping[str, Any]) -> Record:
         predictions=tuple(Prediction(label, shape_from_list(s), c, m) for label, s, c, m in data["predictions"]),
         problems=tuple(Problem(*p) for p in data["problems"]),
         predicted_by=tuple(data["predicted_by"]),
+        samples=tuple(data.get("samples", ())),
         thumbnail=bytes.fromhex(data.get("thumbnail", "")),
     )
 

@@ -15,6 +15,7 @@ from bridge.core.matching import content_rank, match_pairs
 from bridge.core.metrics import confusion_matrix, histogram
 from bridge.core.objects import Workload, build_workload
 from bridge.errors import LabelbridgeError
+from bridge.flows.independence import Independence
 from bridge.flows.report import Histogram, ReportData
 from bridge.flows.sources import ImageReader
 from bridge.settings import Settings
@@ -72,6 +73,7 @@ def collect(store: Store, run: Run, *, gallery: int, created_at: str, min_score:
         min_score=min_score,
         precision=store.precision(run.target),
         gallery=gallery,
+        warnings=Independence.from_dict(counts.get("independence", {})).warnings(run.target),
     )
 
 

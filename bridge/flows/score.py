@@ -13,11 +13,12 @@ from bridge.core.annotations import Item, Record
 from bridge.core.class_balance import ClassBalance, count_balance
 from bridge.core.findings import ErrorType, Event, Finding, State
 from bridge.core.fingerprints import thumbnail
-from bridge.core.objects import build_workload
+from bridge.core.objects import Workload, build_workload
 from bridge.errors import DataError, ImageError
 from bridge.flows.durable import Durable, Step
 from bridge.flows.failures import Failure
 from bridge.flows.fixed import is_fixed, order_of
+from bridge.flows.independence import Independence
 from bridge.flows.progress import Progress
 from bridge.flows.sources import PredictionSource
 from bridge.images import decode_small, size_of
@@ -25,6 +26,7 @@ from bridge.scorers import RecordReview, Scorer, explain
 from bridge.scorers.class_review import ClassReview
 from bridge.scorers.consensus_review import ConsensusReview, beside
 from bridge.scorers.data_checks import ImageFacts, check_images, check_records
+from bridge.scorers.in_sample import lowered
 from bridge.scorers.instance_review import InstanceReview
 from bridge.scorers.near_duplicate_review import NearDuplicateReview, without_known
 from bridge.store import Store
@@ -80,6 +82,7 @@ class ScoreResult:
     withdrawn: int
     snapshot: str
     seconds: float
+    independence: Independence
     balance: ClassBalance
     failures: tuple[Failure, ...] = ()
 
@@ -145,7 +148,7 @@ def score(
             if cursor is None:
                 break
         progress("scoring", 0, None)
-        return step("score", lambda: _judge(begun, pages, scorer, journal, options))
+        return step("score", lambda: _judge(begun, pages, source, scorer, journal, options))
 
     name = f"score {tool.target}"
     return journal.durable.run(name, [source.key, scorer.name, options.keep, options.check_images], journey)
@@ -227,7 +230,12 @@ def _with_thumbnails(records: Sequence[Record], looks: Sequence[tuple[ImageFacts
 
 
 def _judge(
-    begun: _Begun, pages: Sequence[_PageResult], scorer: Scorer, journal: Journal, options: ScoreOptions
+    begun: _Begun,
+    pages: Sequence[_PageResult],
+    source: PredictionSource,
+    scorer: Scorer,
+    journal: Journal,
+    options: ScoreOptions,
 ) -> ScoreResult:
     store, run_id, target = journal.store, begun.run_id, begun.info.target
     counts = sum((p.counts for p in pages), Counts())
@@ -236,10 +244,12 @@ def _judge(
     findings = check_records(target, begun.info.labels, records)
     facts = [fact for p in pages for fact in p.facts]
     findings += check_images(target, facts)
-    findings = _one_each(findings + _review(begun.info, records, counts, scorer, options))
+    workload = _workload(begun.info, records, counts)
+    findings = _one_each(findings + _review(begun.info, records, workload, scorer, options))
     same_file = {fact.item.id: fact.sha256 for fact in facts if fact.sha256 is not None}
     copies = NearDuplicateReview().find(target, begun.info.labels, records)
     findings += without_known([f for f in copies if f.score >= options.keep], same_file)
+    independence = Independence.of(records, source, workload)
     seconds = time.perf_counter() - begun_at
     failures = tuple(f for p in pages for f in p.failures)
     _reopen_undone(store, target, findings, records, journal.now())
@@ -258,6 +268,7 @@ def _judge(
         withdrawn=withdrawn,
         snapshot=snapshot,
         seconds=seconds,
+        independence=independence,
         balance=count_balance(begun.info.labels, records),
         failures=failures,
     )
@@ -271,6 +282,7 @@ def _judge(
             "predictions": counts.predictions,
             "unpredicted": counts.unpredicted,
             "findings": len(findings),
+            "independence": independence.to_dict(),
         },
     )
     return result
@@ -295,9 +307,7 @@ def _reopen_undone(store: Store, target: str, findings: Sequence[Finding], recor
             store.transition(finding.id, Event.REOPEN, at, "labelbridge", {})
 
 
-def _review(
-    info: TargetInfo, records: Sequence[Record], counts: Counts, scorer: Scorer, options: ScoreOptions
-) -> list[Finding]:
+def _workload(info: TargetInfo, records: Sequence[Record], counts: Counts) -> Workload:
     target = info.target
     if not counts.submissions:
         raise DataError(
@@ -312,10 +322,17 @@ def _review(
             expected="predictions to hold the annotations against",
             todo="Run `labelbridge prelabel` first, or name a source: --detector NAME or --predictions FILE",
         )
-    workload = build_workload(target, info.labels, predicted)
+    return build_workload(target, info.labels, predicted)
+
+
+def _review(
+    info: TargetInfo, records: Sequence[Record], workload: Workload, scorer: Scorer, options: ScoreOptions
+) -> list[Finding]:
+    target = info.target
     suspects = scorer.score(workload)
     scored = explain.findings(workload, suspects.rows(suspects.score >= options.keep), scorer.name)
     findings = beside(ConsensusReview().find(target, info.labels, records), scored, records)
     for review in _RECORD_REVIEWS:
         findings += review.find(target, info.labels, records)
+    findings = lowered(findings, records, independent=(ConsensusReview().name,))
     return [finding for finding in findings if finding.score >= options.keep]
