@@ -481,7 +481,7 @@ def report(
         data = report_data.collect(
             journal.store, chosen, gallery=gallery, created_at=journal.now(), min_score=settings.min_score
         )
-        html = build_report(data, report_data.image_reader(tool, journal.store, chosen, settings))
+        html = build_report(data, report_data.view_reader(tool, journal.store, chosen, settings))
     try:
         out.write_text(html, encoding="utf-8")
     except OSError as error:

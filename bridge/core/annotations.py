@@ -69,10 +69,22 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class TextSpan:
-    """Characters ``start`` (included) to ``end`` (excluded) of a text item."""
+    """Characters (Unicode code points) ``start`` (included) to ``end`` (excluded) of a text item.
+
+    ``text`` is what stands there: so that a reader sees it, and a fix knows whether it still does.
+    """
 
     start: int
     end: int
+    text: str = ""
+
+    def problem(self) -> str | None:
+        """Why this span cannot be scored, or None: it lies before the text, or holds no character."""
+        if self.start < 0:
+            return f"the span begins at character {self.start}"
+        if self.end <= self.start:
+            return f"the span holds no character: {self.start} to {self.end}"
+        return None
 
 
 Shape = Box | Polygon | Mask | Tag | TextSpan
@@ -92,7 +104,7 @@ def shape_to_list(shape: Shape) -> list[Any]:
         case Mask():
             return [kind, shape.height, shape.width, list(shape.counts)]
         case TextSpan():
-            return [kind, shape.start, shape.end]
+            return [kind, shape.start, shape.end, shape.text]
         case Tag():
             return [kind]
 
@@ -119,13 +131,14 @@ def shape_from_list(data: Sequence[Any]) -> Shape:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image (or one frame of a task).
+    """One image (or one frame of a task), or one text.
 
     Attributes:
         id: the tool's id, as text (Label Studio: the task id).
-        name: what a person would call it: the file name without folders.
-        image: the tool's own reference to the image (URL or path); only the tool can read it.
+        name: what a person would call it: the file name without folders; of a text, how it begins.
+        image: the tool's own reference to the image (URL or path); only the tool can read it. Empty for a text.
         width, height: pixels of the EXIF-oriented image; None when nobody has said so yet.
+        text: the text itself; None for an image.
     """
 
     id: str
@@ -133,6 +146,7 @@ class Item:
     image: str
     width: int | None = None
     height: int | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +272,9 @@ def _rounded(value: Any, places: int) -> Any:
 def record_to_dict(record: Record) -> dict[str, Any]:
     """A record as JSON-able data: the form that snapshots keep."""
     item = record.item
+    text = [] if item.text is None else [item.text]  # images keep the form, and the hash, that they had before texts
     return {
-        "item": [item.id, item.name, item.image, item.width, item.height],
+        "item": [item.id, item.name, item.image, item.width, item.height, *text],
         "submissions": [
             [s.id, s.annotator, [[a.id, a.label, shape_to_list(a.shape), a.origin] for a in s.annotations]]
             for s in record.submissions

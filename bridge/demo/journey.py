@@ -220,7 +220,7 @@ def _print_table(output: Output, table: Sequence[PlantedRow]) -> None:
 
 def _write_report(tool: AnnotationTool, journal: Journal, run: Run, settings: Settings, path: Path) -> Path:
     data = report_data.collect(journal.store, run, gallery=60, created_at=journal.now(), min_score=settings.min_score)
-    path.write_text(build_report(data, report_data.image_reader(tool, journal.store, run, settings)), encoding="utf-8")
+    path.write_text(build_report(data, report_data.view_reader(tool, journal.store, run, settings)), encoding="utf-8")
     return path.resolve()
 
 

@@ -71,15 +71,21 @@ def collect(store: Store, run: Run, *, gallery: int, created_at: str, min_score:
     )
 
 
-def image_reader(
+def view_reader(
     tool: AnnotationTool, store: Store, run: Run, settings: Settings
-) -> Callable[[Finding], npt.NDArray[np.uint8] | None]:
-    """A function that reads the image of a finding, or None where it cannot be had. The last one is kept."""
+) -> Callable[[Finding], npt.NDArray[np.uint8] | str | None]:
+    """A function that reads the image of a finding, or the text as it was scored; None where it cannot be had.
+
+    The last image is kept.
+    """
     reader = ImageReader(tool, settings.max_image_pixels)
     items: dict[str, Item] = {r.item.id: r.item for r in _records(store, run)}
     last: dict[str, npt.NDArray[np.uint8] | None] = {}
 
-    def read(finding: Finding) -> npt.NDArray[np.uint8] | None:
+    def read(finding: Finding) -> npt.NDArray[np.uint8] | str | None:
+        item = items.get(finding.item_id)
+        if item is not None and item.text is not None:
+            return item.text
         if finding.item_id not in last:
             last.clear()
             try:

@@ -24,6 +24,7 @@ from bridge.scorers.class_review import ClassReview
 from bridge.scorers.consensus_review import ConsensusReview, beside
 from bridge.scorers.data_checks import ImageFacts, check_images, check_records
 from bridge.scorers.instance_review import InstanceReview
+from bridge.scorers.span_review import SpanReview
 from bridge.store import Store
 from bridge.tools import AnnotationTool, TargetInfo
 
@@ -35,7 +36,7 @@ _NEED_IMAGES = (
     ErrorType.SIZE_MISMATCH,
 )
 
-#: What is judged beside the boxes.
+#: What is judged beside boxes and spans.
 _RECORD_REVIEWS: tuple[RecordReview, ...] = (ClassReview(), InstanceReview())
 
 
@@ -262,14 +263,18 @@ def _review(
         )
     predicted = [record for record in records if record.predicted_by]
     if not predicted and all(len(record.submissions) < 2 for record in records):
+        todo = "Run `labelbridge prelabel` first, or name a source: --detector NAME or --predictions FILE"
+        if any(record.item.text is not None for record in records):
+            todo = "Import a model's predictions into the project, or let several people label the same texts"
         raise DataError(
             f"no predictions for any of the {counts.submissions} submissions of {target}",
             expected="predictions to hold the annotations against",
-            todo="Run `labelbridge prelabel` first, or name a source: --detector NAME or --predictions FILE",
+            todo=todo,
         )
     workload = build_workload(target, info.labels, predicted)
     suspects = scorer.score(workload)
     scored = explain.findings(workload, suspects.rows(suspects.score >= options.keep), scorer.name)
+    scored += SpanReview().find(target, info.labels, records)
     findings = beside(ConsensusReview().find(target, info.labels, records), scored, records)
     for review in _RECORD_REVIEWS:
         findings += review.find(target, info.labels, records)
