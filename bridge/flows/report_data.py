@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from bridge.core.annotations import Item, Record
+from bridge.core.annotations import Item, Record, Shape, TextSpan
 from bridge.core.findings import Finding
 from bridge.core.geometry import pair_iou, same_unit_pairs
 from bridge.core.matching import content_rank, match_pairs
 from bridge.core.metrics import confusion_matrix, histogram
 from bridge.core.objects import Workload, build_workload
+from bridge.core.spans import box_of
 from bridge.errors import LabelbridgeError
 from bridge.flows.report import Histogram, ReportData
 from bridge.flows.sources import ImageReader
@@ -40,7 +42,7 @@ def collect(store: Store, run: Run, *, gallery: int, created_at: str, min_score:
     confusion = np.zeros((classes + 1, classes + 1), np.int64)
     matched, unmatched = np.zeros(_BINS, np.int64), np.zeros(_BINS, np.int64)
     for records in store.chunks(run.id):
-        workload = build_workload(run.target, run.labels, [r for r in records if r.predicted_by])
+        workload = build_workload(run.target, run.labels, [_as_boxes(r) for r in records if r.predicted_by])
         given, predicted = _matches(workload)
         confusion += _confusion(workload, given, predicted)
         hit = np.zeros(len(workload.predicted), bool)
@@ -95,6 +97,24 @@ def view_reader(
         return last[finding.item_id]
 
     return read
+
+
+def _as_boxes(record: Record) -> Record:
+    """The spans of a text as boxes, so that they are matched and counted as boxes are."""
+    if record.item.text is None:
+        return record
+    return replace(
+        record,
+        submissions=tuple(
+            replace(s, annotations=tuple(replace(a, shape=_as_box(a.shape)) for a in s.annotations))
+            for s in record.submissions
+        ),
+        predictions=tuple(replace(p, shape=_as_box(p.shape)) for p in record.predictions),
+    )
+
+
+def _as_box(shape: Shape) -> Shape:
+    return box_of(shape) if isinstance(shape, TextSpan) else shape
 
 
 def _records(store: Store, run: Run) -> Iterator[Record]:

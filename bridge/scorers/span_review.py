@@ -6,9 +6,10 @@ place of the IoU of boxes. ``F1`` is that of the spans without blanks and punctu
     backing(g, p)  = confidence(p) * min(1, F1(g, p) / SAME_SPAN) * F1(g, p) / max over labels g' of F1(g', p)
     extra(g)       = max(0, usual backing of the class - best backing of g by any class) ** 2
     wrong class(g) = max(0, best backing of g by another class - best backing of g by its own class)
-    imprecise(g)   = backing(g, p) * min(1, STEEP * max(0, 1 - F1(g, p) / usual F1 of the class)),
+    imprecise(g)   = max(0, backing(g, p) - best backing of g by a prediction of its class with an F1 of 1)
+                     * min(1, STEEP * max(0, 1 - F1(g, p) / usual F1 of the class)),
                      p being the prediction of the same class that backs g best;
-                     backing(g, p) * MARGIN where the two differ by blanks and punctuation only
+                     backing(g, p) * MARGIN where these two differ by blanks and punctuation only
     missing(p)     = confidence(p) * max(0, 1 - best F1 of p with any label / SAME_SPAN),
                      for the predictions that remain after class-agnostic suppression at SAME_SPAN
 
@@ -44,7 +45,7 @@ Floats = npt.NDArray[np.float64]
 #: From this F1 on, two spans are about the same words.
 SAME_SPAN = 0.5
 #: A span is badly delimited for certain where its F1 is ``1 / STEEP`` below what is usual.
-STEEP = 4.0
+STEEP = 10.0
 #: How much a difference of blanks and punctuation counts: seldom worth a review, but it is there.
 MARGIN = 0.3
 
@@ -90,6 +91,7 @@ class _Sheet:
         backing, other: (G, P) float64, by any class, and by those of another class that no label of theirs explains.
         own: (G,) int64, the prediction of the same class that backs each label best; -1 for none.
         fit: (G,) float64, the F1 with that one; -1 for none.
+        confirmed: (G,) float64, the best backing by a prediction of the same class and with an F1 of 1.
     """
 
     unit: Unit
@@ -101,6 +103,7 @@ class _Sheet:
     other: Floats
     own: Ints
     fit: Floats
+    confirmed: Floats
 
 
 def _usable_predictions(predictions: Sequence[Prediction], index: Mapping[str, int]) -> list[Prediction]:
@@ -136,12 +139,13 @@ def _compare(unit: Unit, predicted: Sequence[Prediction], index: Mapping[str, in
     explained = np.where(agrees, f1, 0.0).max(axis=0, initial=0.0)
     other = np.where(~agrees & (f1 > explained), backing, 0.0)
     same = np.where(agrees, backing, 0.0)
+    confirmed = np.where(f1 == 1, same, 0.0).max(axis=1, initial=0.0)
     own = np.full(len(given), -1, dtype=np.int64)
     fit = np.full(len(given), -1.0)
     if len(given) and len(predicted):
         own = np.where(same.max(axis=1) > 0, same.argmax(axis=1), -1)
         fit = np.where(own >= 0, f1[np.arange(len(given)), own], -1.0)
-    return _Sheet(unit, tuple(given), tuple(predicted), label, f1, np.maximum(same, other), other, own, fit)
+    return _Sheet(unit, tuple(given), tuple(predicted), label, f1, np.maximum(same, other), other, own, fit, confirmed)
 
 
 def _judge(target: str, sheet: _Sheet, usual_backing: Floats, usual_fit: Floats, scorer: str) -> list[Finding]:
@@ -184,14 +188,15 @@ def _suspicions(
         fix = Fix("relabel", seen.label, annotation.shape)
         out.append((ErrorType.WRONG_CLASS, max(0.0, lead), fix, p, claim))
     if own >= 0 and _place(annotation) != _place(sheet.predicted[own]):
-        seen, fit = sheet.predicted[own], float(sheet.fit[g])
-        looseness = min(1.0, STEEP * max(0.0, 1 - fit / float(usual_fit[sheet.label[g]])))
-        claim = f"to the model it is {_quote(seen)} ({seen.confidence:.2f}), F1 of characters {fit:.2f}"
+        seen, fit, backing = sheet.predicted[own], float(sheet.fit[g]), float(sheet.backing[g, own])
         if fit == 1.0:
-            looseness = MARGIN
+            chance = backing * MARGIN
             claim = f"but for blanks and punctuation it is what the model says, {_quote(seen)} ({seen.confidence:.2f})"
-        fix = Fix("reshape", annotation.label, seen.shape)
-        out.append((ErrorType.IMPRECISE, float(sheet.backing[g, own]) * looseness, fix, own, claim))
+        else:
+            looseness = min(1.0, STEEP * max(0.0, 1 - fit / float(usual_fit[sheet.label[g]])))
+            chance = max(0.0, backing - float(sheet.confirmed[g])) * looseness
+            claim = f"to the model it is {_quote(seen)} ({seen.confidence:.2f}), F1 of characters {fit:.2f}"
+        out.append((ErrorType.IMPRECISE, chance, Fix("reshape", annotation.label, seen.shape), own, claim))
     return out
 
 

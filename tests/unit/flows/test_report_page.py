@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bridge.core.annotations import Box, Polygon, Shape, Tag
+from bridge.core.annotations import Box, Polygon, Shape, Tag, TextSpan
 from bridge.core.findings import ErrorType, Finding, Fix, State
 from bridge.flows.report import MOST_ROWS, Histogram, ReportData, build_report
 from bridge.store import PrecisionRow
@@ -270,3 +270,20 @@ def test_states_are_counted_once_something_happened() -> None:
     assert "accepted" not in Page(build_report(data, no_image)).text
     mixed = replace(data, findings=[(data.findings[0][0], State.ACCEPTED), data.findings[1]])
     assert "accepted 1 open 1" in Page(build_report(mixed, no_image)).text
+
+
+def test_a_text_is_shown_around_its_spans() -> None:
+    text = f"{'x ' * 200}met <b>Bob in New York City today. {'y ' * 200}"
+    start = text.index("New York")
+    f = finding(
+        current_shape=TextSpan(start, start + 8, "New York"),
+        fix=Fix("reshape", "cat", TextSpan(start, start + 13, "New York City")),
+    )
+    html = build_report(report_data([f]), lambda _: text)
+    page = Page(html)
+    assert_loads_nothing(page, html)
+    assert [a["class"] for a in page.of("mark")] == ["labelled suggested", "suggested"]
+    assert "met <b>Bob in New York City today." in page.text
+    assert text[:100] not in page.text
+    assert "met &lt;b&gt;Bob" in html
+    assert "image not available" not in page.text

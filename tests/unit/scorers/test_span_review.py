@@ -65,8 +65,14 @@ def test_other_boundaries_are_imprecise_the_more_the_more_they_differ() -> None:
     assert (less.error, less.fix) == (ErrorType.IMPRECISE, Fix("reshape", "place", span("New York City")))
     assert less.evidence["char_f1"] == pytest.approx(16 / 21)
     assert less.evidence["iou"] == pytest.approx(8 / 13)
-    (little,) = review(record("x", [*TRUTH[:3], ("place", "in New York City")], SEEN))
+    (little,) = review(record("x", [*TRUTH[:3], ("place", "New York Cit")], SEEN))
     assert little.score < less.score
+
+
+def test_a_fainter_prediction_that_fits_speaks_for_the_label() -> None:
+    doubted = record("x", [*TRUTH[:3], ("place", "New York")], [*SEEN, ("place", "New York", 0.4)])
+    (found,) = review(doubted)
+    assert (found.error, found.score) == (ErrorType.IMPRECISE, pytest.approx(0.5, abs=0.05))
 
 
 def test_a_blank_or_a_full_stop_too_much_is_another_and_a_weak_finding() -> None:
