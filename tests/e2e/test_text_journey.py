@@ -116,6 +116,8 @@ def test_from_marked_words_to_verified_fixes(studio: Studio, tmp_path: Path) -> 
     assert set(asked) == {
         ("missing", "person"), ("extra", "firm"), ("wrong_class", "firm"), ("imprecise", "place"), ("imprecise", "firm")
     }  # fmt: skip
+    shown = [r["from_name"] for r in asked["missing", "person"]["predictions"][0]["result"]]
+    assert shown == ["context"] * 3 + ["suggestion"]
     before = {task: world.labelled(task)[0] for task in world.tasks}
     world.answer(asked["missing", "person"], "accept")
     world.answer(asked["extra", "firm"], "accept")
