@@ -208,7 +208,8 @@ def _cards(data: ReportData, view_of: Callable[[Finding], Image | str | None]) -
 
 
 def _passage(finding: Finding, text: str) -> _Passage:
-    marks = {"labelled": finding.current_shape, "suggested": finding.fix.shape}
+    labelled, suggested = finding.current_shape, finding.fix.shape
+    marks = {"labelled": labelled, "suggested": None if suggested == labelled else suggested}
     spans = {css: shape for css, shape in marks.items() if isinstance(shape, TextSpan)}
     cuts = {min(max(cut, 0), len(text)) for span in spans.values() for cut in (span.start, span.end)} or {0}
     first, last = max(0, min(cuts) - _PASSAGE_MARGIN), min(len(text), max(cuts) + _PASSAGE_MARGIN)
