@@ -58,7 +58,7 @@ spans = st.builds(TextSpan, st.integers(0, 99), st.integers(0, 99), texts)
 shapes = st.one_of(st.builds(Box, finite, finite, finite, finite, finite), polygons, masks, spans, st.just(Tag()))
 
 sides = st.none() | st.integers(1, 9999)
-items = st.builds(Item, names, names, names, sides, sides, st.none() | texts)
+items = st.builds(Item, names, names, names, sides, sides, st.sampled_from(("", "val")), st.none() | texts)
 annotations = st.builds(
     Annotation, names, names, shapes, st.sampled_from(("manual", "prediction", "prediction-changed"))
 )

@@ -112,6 +112,22 @@ def test_annotators(username: str | None, name: str) -> None:
     assert annotator({"created_username": username, "completed_by": 4}) == name
 
 
+@pytest.mark.parametrize(
+    ("fields", "split"),
+    [
+        ({}, ""),
+        ({"data": {"image": "/data/local-files/?d=val/1.jpg"}}, "val"),
+        ({"data": {"image": "/data/train/1.jpg", "split": "test"}}, "test"),
+        ({"data": {"image": "/data/1.jpg", "subset": "Training"}}, "train"),
+        ({"meta": {"split": "validation"}}, "val"),
+        ({"meta": {"split": ["odd"]}}, ""),
+        ({"meta": "odd"}, ""),
+    ],
+)
+def test_the_split_of_a_task(fields: dict[str, Any], split: str) -> None:
+    assert record_from_task({**task(), **fields}, CONFIG, model=None, with_predictions=True).item.split == split
+
+
 TEXTS = parse_label_config(
     '<View><Labels name="label" toName="text"><Label value="cat"/></Labels><Text name="text" value="$text"/></View>',
     texts=True,
@@ -125,7 +141,7 @@ def test_a_text_is_an_item_without_an_image() -> None:
     stored = [{"model_version": "m-1", "score": 0.4, "result": [{**result[0], "score": 0.7}]}]
     row = task(data={"text": text}, annotations=[annotation(1, result)], predictions=stored)
     record = record_from_task(row, TEXTS, model=None, with_predictions=True)
-    assert record.item == Item("3", "A cat sat on a mat and was looked at …", "", None, None, text)
+    assert record.item == Item("3", "A cat sat on a mat and was looked at …", "", text=text)
     assert record.problems == ()
     assert [a.shape for s in record.submissions for a in s.annotations] == [TextSpan(2, 5, "cat")]
     assert [(p.label, p.shape, p.confidence) for p in record.predictions] == [("cat", TextSpan(2, 5, "cat"), 0.7)]
