@@ -114,7 +114,7 @@ def run(options: argparse.Namespace, server: LabelStudioServer) -> None:
             data = report_data.collect(
                 journal.store, chosen, gallery=60, created_at=journal.now(), min_score=options.min_score
             )
-            html = build_report(data, report_data.image_reader(tool, journal.store, chosen, settings))
+            html = build_report(data, report_data.view_reader(tool, journal.store, chosen, settings))
         (options.out / "report.html").write_text(html, encoding="utf-8")
         print(f"  {options.out / 'report.html'}, {len(html) / 1e6:.1f} MB")
         findings = [s.finding for s in journal.store.findings(run_id=chosen.id)]

@@ -533,7 +533,7 @@ def report(
             min_score=settings.min_score,
             worth=settings.worth,
         )
-        html = build_report(data, report_data.image_reader(tool, journal.store, chosen, settings))
+        html = build_report(data, report_data.view_reader(tool, journal.store, chosen, settings))
     try:
         out.write_text(html, encoding="utf-8")
     except OSError as error:

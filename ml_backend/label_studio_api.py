@@ -183,9 +183,9 @@ class LabelStudioDialect:
         config = self._config(question)
         if config is None or self._detector is None:
             return [self._nothing() for _ in question.tasks]
-        references = [_reference(task, config.image_key) for task in question.tasks]
+        references = [_reference(task, config.media_key) for task in question.tasks]
         wanted = [r for r in references if isinstance(r, ImageRef)]
-        if len(wanted) == 1 and self._interactor and any(control.smart for control in config.image_controls):
+        if len(wanted) == 1 and self._interactor and any(control.smart for control in config.media_controls):
             # Somebody has opened this task, and may be about to point at something in it.
             self._runtime.prefetch(self._interactor.id, wanted[0])
         seen = iter(await self._runtime.look(self._detector.id, wanted, gone) if wanted else ())
@@ -224,7 +224,7 @@ class LabelStudioDialect:
             return [self._nothing() for _ in question.tasks]
         results: list[Any] = []
         for task in question.tasks:
-            reference = _reference(task, config.image_key)
+            reference = _reference(task, config.media_key)
             if not isinstance(reference, ImageRef):
                 results.append(self._failed(task, reference, question))
                 continue

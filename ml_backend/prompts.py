@@ -130,7 +130,7 @@ def answer_place(config: LabelConfig, label: str | None) -> Place | DataError:
             if bare := config.control_for(shape):
                 return Place(shape, bare, bare, None)
     what = f"labelled {label!r}" if label is not None else "without a label"
-    have = ", ".join(f"{c.kind} {c.name!r}" for c in config.image_controls) or "no control"
+    have = ", ".join(f"{c.kind} {c.name!r}" for c in config.media_controls) or "no control"
     return DataError(
         f"the label configuration has no place for the mask of a smart tool {what}: it has {have}",
         expected="BrushLabels, PolygonLabels or RectangleLabels with the same label as the smart tool",
@@ -192,7 +192,7 @@ def _one_set_of_labels(config: LabelConfig) -> tuple[str, ...]:
         return ()
     if shapes[0].kind.endswith("labels"):
         return shapes[0].labels
-    names = [c for c in config.image_controls if c.kind == "labels"]
+    names = [c for c in config.media_controls if c.kind == "labels"]
     return names[0].labels if len(names) == 1 else ()
 
 

@@ -71,10 +71,22 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class TextSpan:
-    """Characters ``start`` (included) to ``end`` (excluded) of a text item."""
+    """Characters (Unicode code points) ``start`` (included) to ``end`` (excluded) of a text item.
+
+    ``text`` is what stands there: so that a reader sees it, and a fix knows whether it still does.
+    """
 
     start: int
     end: int
+    text: str = ""
+
+    def problem(self) -> str | None:
+        """Why this span cannot be scored, or None: it lies before the text, or holds no character."""
+        if self.start < 0:
+            return f"the span begins at character {self.start}"
+        if self.end <= self.start:
+            return f"the span holds no character: {self.start} to {self.end}"
+        return None
 
 
 Shape = Box | Polygon | Mask | Tag | TextSpan
@@ -94,7 +106,7 @@ def shape_to_list(shape: Shape) -> list[Any]:
         case Mask():
             return [kind, shape.height, shape.width, list(shape.counts)]
         case TextSpan():
-            return [kind, shape.start, shape.end]
+            return [kind, shape.start, shape.end, shape.text]
         case Tag():
             return [kind]
 
@@ -121,15 +133,16 @@ def shape_from_list(data: Sequence[Any]) -> Shape:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image (or one frame of a task).
+    """One image (or one frame of a task), or one text.
 
     Attributes:
         id: the tool's id, as text (Label Studio: the task id).
-        name: what a person would call it: the file name without folders.
-        image: the tool's own reference to the image (URL or path); only the tool can read it.
+        name: what a person would call it: the file name without folders; of a text, how it begins.
+        image: the tool's own reference to the image (URL or path); only the tool can read it. Empty for a text.
         width, height: pixels of the EXIF-oriented image; None when nobody has said so yet.
         split: which part of a dataset it is in, as :func:`bridge.core.splits.split_name` spells it; empty when nobody
             has said so.
+        text: the text itself; None for an image.
     """
 
     id: str
@@ -138,6 +151,7 @@ class Item:
     width: int | None = None
     height: int | None = None
     split: str = ""
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,9 +287,12 @@ def _rounded(value: Any, places: int) -> Any:
 def record_to_dict(record: Record) -> dict[str, Any]:
     """A record as JSON-able data: the form that snapshots keep."""
     item = record.item
-    split = [item.split] if item.split else []
+    # An item keeps the form, and the snapshot the hash, that it had before there were splits and texts.
+    more = [item.split] if item.split else []
+    if item.text is not None:
+        more = [item.split, item.text]
     return {
-        "item": [item.id, item.name, item.image, item.width, item.height, *split],
+        "item": [item.id, item.name, item.image, item.width, item.height, *more],
         "submissions": [
             [s.id, s.annotator, [[a.id, a.label, shape_to_list(a.shape), a.origin] for a in s.annotations]]
             for s in record.submissions

@@ -23,6 +23,7 @@ class ErrorType(StrEnum):
 
     UNREADABLE_IMAGE = "unreadable_image"
     NO_IMAGE = "no_image"
+    NO_TEXT = "no_text"
     SMALL_IMAGE = "small_image"
     DUPLICATE_IMAGE = "duplicate_image"
     SIZE_MISMATCH = "size_mismatch"

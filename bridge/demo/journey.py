@@ -227,7 +227,7 @@ def _write_report(tool: AnnotationTool, journal: Journal, run: Run, settings: Se
         min_score=settings.min_score,
         worth=settings.worth,
     )
-    path.write_text(build_report(data, report_data.image_reader(tool, journal.store, run, settings)), encoding="utf-8")
+    path.write_text(build_report(data, report_data.view_reader(tool, journal.store, run, settings)), encoding="utf-8")
     return path.resolve()
 
 

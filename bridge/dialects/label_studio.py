@@ -9,6 +9,7 @@ from bridge.dialects.label_studio_config import (
     SHAPES,
     Control,
     LabelConfig,
+    Media,
     Place,
     Shape,
     label_colours,
@@ -26,6 +27,8 @@ from bridge.dialects.label_studio_regions import (
     region_label,
     region_size,
     regions_to_annotations,
+    span_from_value,
+    span_to_value,
 )
 from bridge.dialects.label_studio_results import (
     box_entries,
@@ -36,12 +39,14 @@ from bridge.dialects.label_studio_results import (
     polygon_entries,
     prediction_entry,
     rectangle_entries,
+    span_region,
 )
 
 __all__ = [
     "SHAPES",
     "Control",
     "LabelConfig",
+    "Media",
     "Place",
     "Region",
     "Shape",
@@ -65,4 +70,7 @@ __all__ = [
     "region_label",
     "region_size",
     "regions_to_annotations",
+    "span_from_value",
+    "span_region",
+    "span_to_value",
 ]

@@ -5,6 +5,7 @@ Pure: no I/O. Observed on Label Studio 1.23.2.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 from xml.etree.ElementTree import Element, ParseError
@@ -19,6 +20,15 @@ from bridge.errors import DataError
 Shape = Literal["brush", "polygon", "rectangle"]
 #: The same, the most exact first.
 SHAPES: tuple[Shape, ...] = ("brush", "polygon", "rectangle")
+#: What is labelled.
+Media = Literal["image", "text"]
+
+_EXAMPLES: dict[Media, str] = {
+    "image": '<Image name="image" value="$image"/>',
+    "text": '<Text name="text" value="$text"/>',
+}
+#: Attributes of a Text tag, and the value with which the task's data holds the text itself: no address, no code.
+_PLAIN_TEXT = (("valuetype", "text"), ("encoding", "none"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,32 +78,34 @@ class Place:
 class LabelConfig:
     """What of a label configuration matters to labelbridge.
 
-    A configuration may show several images; labelbridge works with the first one only.
+    A configuration may show several images or texts; labelbridge works with the first image only, and where there is
+    none with the first text.
 
     Attributes:
-        image_key: the key of the task's data that holds the image: ``image`` for ``value="$image"``.
-        image_name: the name of the Image tag.
+        media_key: the key of the task's data that holds the image or text: ``image`` for ``value="$image"``.
+        media_name: the name of the Image or Text tag.
         controls: every control tag, for every object, in document order.
     """
 
-    image_key: str
-    image_name: str
+    media_key: str
+    media_name: str
     controls: tuple[Control, ...]
+    media: Media = "image"
 
     @property
-    def image_controls(self) -> tuple[Control, ...]:
-        """The controls that work on the image."""
-        return tuple(c for c in self.controls if self.image_name in c.to_name.split(","))
+    def media_controls(self) -> tuple[Control, ...]:
+        """The controls that work on the image or text."""
+        return tuple(c for c in self.controls if self.media_name in c.to_name.split(","))
 
     @property
     def labels(self) -> LabelSet:
-        """The labels that regions of the image can have, in document order; without choices."""
-        names = (label for c in self.image_controls if c.kind.endswith("labels") for label in c.labels)
+        """The labels that regions of the image or text can have, in document order; without choices."""
+        names = (label for c in self.media_controls if c.kind.endswith("labels") for label in c.labels)
         return LabelSet(tuple(dict.fromkeys(names)))
 
     def control_for(self, kind: str, label: str | None = None) -> Control | None:
-        """The first control of this kind on the image (and with this label), or None."""
-        for control in self.image_controls:
+        """The first control of this kind on the image or text (and with this label), or None."""
+        for control in self.media_controls:
             if control.kind == kind and (label is None or label in control.labels):
                 return control
         return None
@@ -102,12 +114,12 @@ class LabelConfig:
     def shape_controls(self) -> tuple[Control, ...]:
         """The controls on the image that take shapes which labelbridge can suggest, with labels or bare."""
         kinds = {kind for shape in SHAPES for kind in (shape, f"{shape}labels")}
-        return tuple(c for c in self.image_controls if c.kind in kinds)
+        return tuple(c for c in self.media_controls if c.kind in kinds)
 
     @property
     def choices(self) -> tuple[Control, ...]:
         """The Choices that are made for the image as a whole."""
-        return tuple(c for c in self.image_controls if c.kind == "choices" and not c.per_region)
+        return tuple(c for c in self.media_controls if c.kind == "choices" and not c.per_region)
 
     def place(self, label: str, shapes: tuple[Shape, ...] = SHAPES) -> Place | None:
         """Where regions of ``label`` go: as the first of ``shapes`` that a person could draw with it; None for none."""
@@ -129,7 +141,7 @@ class LabelConfig:
         place = self.place(label, ("rectangle",))
         if place:
             return place.geometry, place.name
-        have = ", ".join(c.kind for c in self.image_controls) or "no control"
+        have = ", ".join(c.kind for c in self.media_controls) or "no control"
         raise DataError(
             f"the label configuration has no tag to draw a box labelled {label!r}: it has {have}",
             expected="RectangleLabels with that label, or Rectangle beside Labels",
@@ -137,30 +149,29 @@ class LabelConfig:
         )
 
 
-def parse_label_config(xml: str) -> LabelConfig:
+def parse_label_config(xml: str, texts: bool = False) -> LabelConfig:
     """Read a project's label configuration.
 
+    Args:
+        texts: whether the caller can work with a text where there is no image.
+
     Raises:
-        DataError: it is no XML, or has no image that labelbridge can work with; says what was found.
+        DataError: it is no XML, or has no image or text that labelbridge can work with; says what was found.
     """
     root = _root(xml)
     tags = [(element.tag, {k.lower(): v for k, v in element.attrib.items()}, element) for element in root.iter()]
-    image = next((attributes for tag, attributes, _ in tags if tag.lower() == "image"), None)
-    if image is None:
+    shown: dict[str, dict[str, str]] = {}
+    for tag, attributes, _ in tags:
+        shown.setdefault(tag.lower(), attributes)
+    media: Media = "image" if "image" in shown or not texts else "text"
+    if media not in shown:
         found = ", ".join(dict.fromkeys(tag for tag, _, _ in tags if tag.lower() != "view")) or "no tag at all"
         raise DataError(
-            f"the label configuration shows no image: it has {found}",
-            expected='an Image tag, as in <Image name="image" value="$image"/>',
-            todo="Choose a project that labels images",
+            f"the label configuration shows no image{' or plain text' if texts else ''}: it has {found}",
+            expected="a tag such as " + (" or ".join(_EXAMPLES.values()) if texts else _EXAMPLES["image"]),
+            todo=f"Choose a project that labels images{' or plain texts' if texts else ''}",
         )
-    value, name = image.get("value", ""), image.get("name", "")
-    if not name or not value.startswith("$") or len(value) < 2:
-        shown = "valueList" if "valuelist" in image else f"value={value!r}"
-        raise DataError(
-            f"the Image tag of the label configuration has name={name!r} and {shown}",
-            expected='one image per task, named by the task\'s data, as in <Image name="image" value="$image"/>',
-            todo="Correct the project's labelling settings",
-        )
+    value, name = _data_key(media, shown[media])
     controls = tuple(
         Control(
             name=attributes["name"],
@@ -174,7 +185,22 @@ def parse_label_config(xml: str) -> LabelConfig:
         for tag, attributes, element in tags
         if "name" in attributes and "toname" in attributes
     )
-    return LabelConfig(value[1:], name, controls)
+    return LabelConfig(value, name, controls, media)
+
+
+def _data_key(media: Media, tag: Mapping[str, str]) -> tuple[str, str]:
+    """The key of the task's data that holds what the tag shows, and the tag's name."""
+    value, name = tag.get("value", ""), tag.get("name", "")
+    odd = [f"{key}={tag[key]!r}" for key, plain in _PLAIN_TEXT if media == "text" and tag.get(key, plain) != plain]
+    if name and value.startswith("$") and len(value) > 1 and not odd:
+        return value[1:], name
+    shown = "valueList" if "valuelist" in tag else " and ".join([f"value={value!r}", *odd])
+    where = "named by" if media == "image" else "standing in"
+    raise DataError(
+        f"the {media.title()} tag of the label configuration has name={name!r} and {shown}",
+        expected=f"one {media} per task, {where} the task's data, as in {_EXAMPLES[media]}",
+        todo="Correct the project's labelling settings",
+    )
 
 
 def label_colours(xml: str) -> dict[str, str]:
@@ -193,7 +219,7 @@ def _root(xml: str) -> Element:
     except (ParseError, DefusedXmlException, ValueError) as error:
         raise DataError(
             f"the label configuration is no usable XML: {error}",
-            expected="a <View> with an Image tag",
+            expected="a <View> with an Image or Text tag",
             todo="Correct the project's labelling settings",
         ) from None
 

@@ -1,8 +1,9 @@
-"""Regions of Label Studio as labelbridge's annotations: percent of the image to pixels, and back.
+"""Regions of Label Studio as labelbridge's annotations: percent of the image to pixels, and back; spans of a text.
 
 Pure: no I/O. Label Studio gives every coordinate in percent of the EXIF-oriented image. ``x, y`` of a rectangle is its
 top-left corner before rotation, and ``rotation`` turns it clockwise, in pixel space, about **that corner**; a
-:class:`~bridge.core.annotations.Box` turns about its centre. Observed on Label Studio 1.23.2.
+:class:`~bridge.core.annotations.Box` turns about its centre. ``start, end`` of a span count Unicode code points of the
+task's text as it is stored, half-open. Observed on Label Studio 1.23.2.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from bridge.core.annotations import Annotation, Box, Polygon, Problem, Shape
+from bridge.core.annotations import Annotation, Box, Polygon, Problem, Shape, TextSpan
 from bridge.core.findings import ErrorType
 from bridge.core.geometry import box_from_corner_rotation, box_to_corner_rotation
 from bridge.dialects.label_studio_config import LabelConfig
@@ -23,6 +24,7 @@ Size = tuple[int, int]
 #: Result types whose geometry labelbridge reads; regions of every other type are left alone.
 _RECTANGLES = ("rectanglelabels", "rectangle")
 _POLYGONS = ("polygonlabels", "polygon")
+_SPANS = ("labels",)
 
 
 def box_from_value(value: Mapping[str, Any], width: int, height: int) -> Box:
@@ -72,6 +74,28 @@ def polygon_to_value(polygon: Polygon, width: int, height: int) -> dict[str, Any
     return {"points": [[x * 100 / width, y * 100 / height] for x, y in polygon.points], "closed": True}
 
 
+def span_from_value(value: Mapping[str, Any], text: str) -> TextSpan:
+    """A span's ``value`` in this text.
+
+    Raises:
+        DataError: ``start`` or ``end`` is no whole number, or lies outside of the text.
+    """
+    start, end = value.get("start"), value.get("end")
+    # A bool is an int to Python; the paths that HyperText has here are texts.
+    if type(start) is not int or type(end) is not int:
+        raise DataError(f"start is {str(start)[:40]!r} and end is {str(end)[:40]!r}", expected="two whole numbers")
+    if max(start, end) > len(text):
+        raise DataError(
+            f"it reaches to character {max(start, end)}", expected=f"at most {len(text)}, where the text ends"
+        )
+    return TextSpan(start, end, text[max(start, 0) : max(end, 0)])
+
+
+def span_to_value(span: TextSpan) -> dict[str, Any]:
+    """Inverse of :func:`span_from_value`."""
+    return {"start": span.start, "end": span.end, "text": span.text}
+
+
 def _number(value: Mapping[str, Any], key: str) -> float:
     number = value.get(key)
     try:
@@ -83,15 +107,16 @@ def _number(value: Mapping[str, Any], key: str) -> float:
 
 
 def regions_to_annotations(
-    result: object, config: LabelConfig, submission_id: str
+    result: object, config: LabelConfig, submission_id: str, text: str = ""
 ) -> tuple[list[Annotation], list[Problem], Size | None]:
-    """The rectangles and polygons on the image, what is wrong with them, and the image's size as Label Studio saw it.
+    """The rectangles and polygons on the image, what is wrong with them, and the image's size as Label Studio saw it;
+    where the configuration shows a text, the spans of ``text``.
 
     Entries that share a region id (``Rectangle`` beside ``Labels``, and per-region choices or notes) are one object.
     Its id is ``{submission_id}:{region id}``. An object without area or with a label that is not in the
     configuration is both given and reported; one that cannot be read is only reported. Where a region holds
     several labels, the first one counts. Brushes, key points, ellipses and regions of other objects are no
-    rectangles or polygons and are passed over. Never raises, whatever ``result`` holds.
+    rectangles, polygons or spans and are passed over. Never raises, whatever ``result`` holds.
     """
     problems: list[Problem] = []
 
@@ -110,11 +135,11 @@ def regions_to_annotations(
             continue
         annotation_id = f"{submission_id}:{region_id}"
         try:
-            shape = _shape(geometry, size)
+            shape = _shape(geometry, size, text)
         except DataError as error:
             report(ErrorType.DEGENERATE_SHAPE, f"region {region_id} cannot be read: {error}", annotation_id)
             continue
-        if isinstance(shape, Box) and (problem := shape.problem()):
+        if isinstance(shape, Box | TextSpan) and (problem := shape.problem()):
             report(ErrorType.DEGENERATE_SHAPE, f"region {region_id}: {problem}", annotation_id)
         label = region_label(entries)
         if label is None:
@@ -139,10 +164,10 @@ def group_regions(result: Sequence[object]) -> dict[str, list[Region]]:
 
 
 def geometry_entry(entries: Sequence[Region], config: LabelConfig) -> Region | None:
-    """The entry that says where the object is; None where the group is no rectangle or polygon on the image."""
+    """The entry that says where the object is; None where the group is no rectangle, polygon or span."""
+    kinds = _SPANS if config.media == "text" else (*_RECTANGLES, *_POLYGONS)
     for entry in entries:
-        on_image = entry.get("to_name", config.image_name) == config.image_name
-        if on_image and entry.get("type") in (*_RECTANGLES, *_POLYGONS):
+        if entry.get("to_name", config.media_name) == config.media_name and entry.get("type") in kinds:
             return entry
     return None
 
@@ -168,10 +193,12 @@ def region_size(entry: object) -> Size | None:
     return None
 
 
-def _shape(entry: Region, fallback: Size | None) -> Shape:
+def _shape(entry: Region, fallback: Size | None, text: str) -> Shape:
     value = entry.get("value")
     if not isinstance(value, dict):
         raise DataError(f"its value is {type(value).__name__}", expected="an object with coordinates")
+    if entry["type"] in _SPANS:
+        return span_from_value(value, text)
     size = region_size(entry) or fallback
     if size is None:
         raise DataError("original_width and original_height are missing", expected="the size of the image in pixels")

@@ -1,4 +1,4 @@
-"""Regions and predictions as Label Studio takes them: built from boxes, masks, polygons and choices.
+"""Regions and predictions as Label Studio takes them: built from boxes, masks, polygons, spans and choices.
 
 Pure: no I/O. Region ids must be fresh: a second suggestion with the id of an earlier one replaces it in the editor.
 Observed on Label Studio 1.23.2.
@@ -10,11 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bridge.core.annotations import Box, Polygon
+from bridge.core.annotations import Box, Polygon, TextSpan
 from bridge.core.masks import MaskCrop
 from bridge.core.rle import encode_brush_crop
 from bridge.dialects.label_studio_config import Control, LabelConfig, Place
-from bridge.dialects.label_studio_regions import Region, box_to_value, polygon_to_value
+from bridge.dialects.label_studio_regions import Region, box_to_value, polygon_to_value, span_to_value
 from bridge.errors import DataError
 
 
@@ -84,6 +84,25 @@ def polygon_entries(
 ) -> list[Region]:
     """A polygon in pixels as a region of ``place``: one entry for PolygonLabels, two for Polygon beside Labels."""
     return _entries(place, region_id, polygon_to_value(polygon, width, height), width, height, score)
+
+
+def span_region(
+    region_id: str, control: Control, label: str, span: TextSpan, score: float | None = None, note: str | None = None
+) -> Region:
+    """One entry of a result: a span of a text under ``control``, which is a Labels tag."""
+    value = {**span_to_value(span), control.kind: [label]}
+    region: Region = {
+        "id": region_id,
+        "from_name": control.name,
+        "to_name": control.to_name.split(",")[0],
+        "type": control.kind,
+        "value": value,
+    }
+    if score is not None:
+        region["score"] = finite_score(score)
+    if note:
+        region["meta"] = {"text": [note]}
+    return region
 
 
 def choices_region(region_id: str, control: Control, choices: Sequence[str], score: float | None = None) -> Region:

@@ -177,7 +177,10 @@ def _push_cases(tool: AnnotationTool, review: Review, cases: Sequence[ReviewCase
 
 
 def context(finding: Finding, record: Record) -> tuple[Annotation, ...]:
-    """The other objects of the same submission that touch the finding's boxes: what a reviewer must see."""
+    """The other objects of the same submission that a reviewer must see: boxes that touch the finding's; all spans."""
+    if record.item.text is not None:
+        mine = [a for s in record.submissions if s.id == finding.submission_id for a in s.annotations]
+        return tuple(a for a in mine if a.id not in finding.annotation_ids)
     focus = [s for s in (finding.fix.shape, finding.current_shape) if isinstance(s, Box)]
     others = [
         a

@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from bridge.core.annotations import Box, Polygon, Shape
+from bridge.core.annotations import Box, Polygon, Shape, TextSpan
 from bridge.core.class_balance import ClassBalance, warnings_of
 from bridge.core.findings import REVIEWED_TYPES, Finding, State
 from bridge.core.geometry import Point, box_corners, envelope
@@ -33,6 +34,7 @@ MOST_ROWS = 1000
 _CROP_SIDE = 420
 _CROP_MARGIN = 0.6
 _CROP_ASPECT = 4 / 3
+_PASSAGE_MARGIN = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +124,20 @@ class _Shot:
         return abs((x2 - x1) / (y2 - y1) / _CROP_ASPECT - 1) < 0.05
 
 
+_Passage = tuple[tuple[str, str], ...]
+"""Part of a text, in pieces: how each is marked (``labelled``, ``suggested``, both or not at all), and its words."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Card:
-    """One finding in the gallery."""
+    """One finding in the gallery, with what can be shown of its image or text."""
 
     rank: int
     finding: Finding
     state: State
     probability: float
     shot: _Shot | None
+    passage: _Passage
 
     @property
     def kind(self) -> str:
@@ -143,12 +150,12 @@ class _Card:
         return new if self.finding.fix.action == "relabel" and new and new != self.finding.label else ""
 
 
-def build_report(data: ReportData, image_of: Callable[[Finding], Image | None]) -> str:
+def build_report(data: ReportData, view_of: Callable[[Finding], Image | str | None]) -> str:
     """The report as one HTML page: styles, script, charts and crops are inside, nothing is loaded.
 
     Args:
-        image_of: the (H, W, 3) uint8 RGB image that a finding is about, None when it cannot be had. It is asked once
-            for each image of the gallery, and no image is kept beyond its crops.
+        view_of: the (H, W, 3) uint8 RGB image that a finding is about, or the text, None when it cannot be had. It is
+            asked once for each item of the gallery, and no image is kept beyond its crops.
     """
     environment = Environment(
         loader=PackageLoader("bridge.flows", "templates"),
@@ -166,7 +173,7 @@ def build_report(data: ReportData, image_of: Callable[[Finding], Image | None]) 
         style=style,
         script=script,
         script_hash=digest,
-        cards=_cards(data, image_of),
+        cards=_cards(data, view_of),
         most_rows=MOST_ROWS,
         low_kappa=LOW_KAPPA,
         error_types=REVIEWED_TYPES,
@@ -205,17 +212,35 @@ def _charts(data: ReportData) -> dict[str, Any]:
     }
 
 
-def _cards(data: ReportData, image_of: Callable[[Finding], Image | None]) -> list[_Card]:
+def _cards(data: ReportData, view_of: Callable[[Finding], Image | str | None]) -> list[_Card]:
     chosen = list(data.findings[: max(data.gallery, 0)])
     by_item: dict[str, list[Finding]] = {}
     for row in chosen:
         by_item.setdefault(row.finding.item_id, []).append(row.finding)
     shots: dict[str, _Shot] = {}
+    passages: dict[str, _Passage] = {}
     for findings in by_item.values():
-        image = image_of(findings[0])
-        if image is not None:
-            shots.update((finding.id, _shot(finding, image)) for finding in findings)
-    return [_Card(k, *row, shots.get(row.finding.id)) for k, row in enumerate(chosen, 1)]
+        view = view_of(findings[0])
+        if isinstance(view, str):
+            passages.update((finding.id, _passage(finding, view)) for finding in findings)
+        elif view is not None:
+            shots.update((finding.id, _shot(finding, view)) for finding in findings)
+    return [
+        _Card(k, *row, shots.get(row.finding.id), passages.get(row.finding.id, ())) for k, row in enumerate(chosen, 1)
+    ]
+
+
+def _passage(finding: Finding, text: str) -> _Passage:
+    labelled, suggested = finding.current_shape, finding.fix.shape
+    marks = {"labelled": labelled, "suggested": None if suggested == labelled else suggested}
+    spans = {css: shape for css, shape in marks.items() if isinstance(shape, TextSpan)}
+    cuts = {min(max(cut, 0), len(text)) for span in spans.values() for cut in (span.start, span.end)} or {0}
+    first, last = max(0, min(cuts) - _PASSAGE_MARGIN), min(len(text), max(cuts) + _PASSAGE_MARGIN)
+    edges = sorted({*cuts, first, last})
+    return tuple(
+        (" ".join(css for css, span in spans.items() if span.start <= start < span.end), text[start:end])
+        for start, end in pairwise(edges)
+    )
 
 
 def _shot(finding: Finding, image: Image) -> _Shot:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from bridge.core.annotations import Item, Record
+from bridge.core.annotations import Item, Record, Shape, TextSpan
 from bridge.core.class_balance import BalanceCount
 from bridge.core.findings import ErrorType, Finding
 from bridge.core.matching import content_rank, match_pairs
 from bridge.core.metrics import confusion_matrix, histogram
 from bridge.core.objects import Workload, build_workload
 from bridge.core.overlaps import overlapping
+from bridge.core.spans import box_of
 from bridge.core.team import Team
 from bridge.core.worth import Worth
 from bridge.errors import LabelbridgeError
@@ -48,7 +50,7 @@ def collect(store: Store, run: Run, *, gallery: int, created_at: str, min_score:
     balance = BalanceCount(run.labels)
     for records in store.chunks(run.id):
         balance.add(records)
-        workload = build_workload(run.target, run.labels, [r for r in records if r.predicted_by])
+        workload = build_workload(run.target, run.labels, [_as_boxes(r) for r in records if r.predicted_by])
         given, predicted = _matches(workload)
         confusion += _confusion(workload, given, predicted)
         hit = np.zeros(len(workload.predicted), bool)
@@ -91,15 +93,21 @@ def _weight(finding: Finding) -> int:
     return first.index(finding.error) if finding.error in first else len(first)
 
 
-def image_reader(
+def view_reader(
     tool: AnnotationTool, store: Store, run: Run, settings: Settings
-) -> Callable[[Finding], npt.NDArray[np.uint8] | None]:
-    """A function that reads the image of a finding, or None where it cannot be had. The last one is kept."""
+) -> Callable[[Finding], npt.NDArray[np.uint8] | str | None]:
+    """A function that reads the image of a finding, or the text as it was scored; None where it cannot be had.
+
+    The last image is kept.
+    """
     reader = ImageReader(tool, settings.max_image_pixels)
     items: dict[str, Item] = {r.item.id: r.item for r in _records(store, run)}
     last: dict[str, npt.NDArray[np.uint8] | None] = {}
 
-    def read(finding: Finding) -> npt.NDArray[np.uint8] | None:
+    def read(finding: Finding) -> npt.NDArray[np.uint8] | str | None:
+        item = items.get(finding.item_id)
+        if item is not None and item.text is not None:
+            return item.text
         if finding.item_id not in last:
             last.clear()
             try:
@@ -109,6 +117,24 @@ def image_reader(
         return last[finding.item_id]
 
     return read
+
+
+def _as_boxes(record: Record) -> Record:
+    """The spans of a text as boxes, so that they are matched and counted as boxes are."""
+    if record.item.text is None:
+        return record
+    return replace(
+        record,
+        submissions=tuple(
+            replace(s, annotations=tuple(replace(a, shape=_as_box(a.shape)) for a in s.annotations))
+            for s in record.submissions
+        ),
+        predictions=tuple(replace(p, shape=_as_box(p.shape)) for p in record.predictions),
+    )
+
+
+def _as_box(shape: Shape) -> Shape:
+    return box_of(shape) if isinstance(shape, TextSpan) else shape
 
 
 def _records(store: Store, run: Run) -> Iterator[Record]:

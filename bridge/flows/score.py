@@ -30,6 +30,7 @@ from bridge.scorers.data_checks import ImageFacts, check_images, check_records
 from bridge.scorers.in_sample import lowered
 from bridge.scorers.instance_review import InstanceReview
 from bridge.scorers.near_duplicate_review import NearDuplicateReview, without_known
+from bridge.scorers.span_review import SpanReview
 from bridge.store import Store
 from bridge.tools import AnnotationTool, TargetInfo
 
@@ -45,7 +46,7 @@ _COMPARE_IMAGES = (ErrorType.INCONSISTENT_LABELS, ErrorType.LEAKAGE, ErrorType.N
 #: Pixels of the shorter side that suffice to compare images.
 _SMALL = 64
 
-#: What is judged beside the boxes.
+#: What is judged beside boxes and spans.
 _RECORD_REVIEWS: tuple[RecordReview, ...] = (ClassReview(), InstanceReview())
 
 
@@ -323,10 +324,13 @@ def _workload(info: TargetInfo, records: Sequence[Record], counts: Counts) -> Wo
         )
     predicted = [record for record in records if record.predicted_by]
     if not predicted and all(len(record.submissions) < 2 for record in records):
+        todo = "Run `labelbridge prelabel` first, or name a source: --detector NAME or --predictions FILE"
+        if any(record.item.text is not None for record in records):
+            todo = "Import a model's predictions into the project, or let several people label the same texts"
         raise DataError(
             f"no predictions for any of the {counts.submissions} submissions of {target}",
             expected="predictions to hold the annotations against",
-            todo="Run `labelbridge prelabel` first, or name a source: --detector NAME or --predictions FILE",
+            todo=todo,
         )
     return build_workload(target, info.labels, predicted)
 
@@ -337,6 +341,7 @@ def _review(
     target = info.target
     suspects = scorer.score(workload)
     scored = explain.findings(workload, suspects.rows(suspects.score >= options.keep), scorer.name)
+    scored += SpanReview().find(target, info.labels, records)
     findings = beside(ConsensusReview().find(target, info.labels, records), scored, records)
     for review in _RECORD_REVIEWS:
         findings += review.find(target, info.labels, records)

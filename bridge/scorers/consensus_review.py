@@ -1,8 +1,9 @@
 """Items that several people labelled: each submission held against what all of them, and the models, see together.
 
 Judged are records with two submissions or more; predictions are welcome, not needed. The boxes of an item are
-clustered, and everybody who looked votes on each cluster, a model as one rater among the others
-(:mod:`bridge.core.consensus`). With ``P`` the posterior of the cluster, for each submission and cluster::
+clustered (of a text: its spans, by the characters they share), and everybody who looked votes on each cluster, a model
+as one rater among the others (:mod:`bridge.core.consensus`). With ``P`` the posterior of the cluster, for each
+submission and cluster::
 
     missing     = 1 - P(absent)                     if the submission has nothing there, and another has
     extra       = P(absent)                         if it has
@@ -10,8 +11,8 @@ clustered, and everybody who looked votes on each cluster, a model as one rater 
     imprecise   = P(given class) * min(1, 2 * max(0, 1 - IoU with the box of the others / usual IoU))
 
 and the weaker suspicions about a label are multiplied by ``1 - strongest``. The box of the others is the mean of the
-cluster's other members, weighed by how exact each rater was measured to be (turned boxes: the member that fits the rest
-best). *Usual* is the median over all labels that others share, drawn towards 1 as if by ten more.
+cluster's other members, weighed by how exact each rater was measured to be (turned boxes and spans: the member that
+fits the rest best). *Usual* is the median over all labels that others share, drawn towards 1 as if by ten more.
 
 What a model sees and no person is not for the people to decide, who may have overlooked it together: it is left to the
 scorer that holds each submission against the model; :func:`beside` puts the two lists together.
@@ -29,11 +30,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bridge.core.annotations import Annotation, Box, LabelSet, Prediction, Record, Shape
+from bridge.core.annotations import Annotation, Box, LabelSet, Prediction, Record, Shape, TextSpan
 from bridge.core.consensus import SAME_OBJECT, Opinion, Votes, box_offsets, cluster_objects, fuse_boxes, weigh_votes
 from bridge.core.findings import ErrorType, Finding, Fix
 from bridge.core.geometry import iou_matrix
 from bridge.core.objects import Unit
+from bridge.core.spans import box_of
 from bridge.scorers.explain import one_finding
 
 Ints = npt.NDArray[np.int64]
@@ -45,7 +47,7 @@ PRIOR_LABELS = 10
 
 @dataclass(frozen=True, slots=True)
 class ConsensusReview:
-    """The review of boxes that several people drew; a :class:`bridge.scorers.RecordReview`."""
+    """The review of boxes and spans that several people drew; a :class:`bridge.scorers.RecordReview`."""
 
     @property
     def name(self) -> str:
@@ -66,9 +68,9 @@ def beside(consensus: Sequence[Finding], scored: Sequence[Finding], records: Seq
     """The findings of this review, and of those that a scorer of single submissions made: all about items with one
     submission, and about the others the missing objects that no person has labelled."""
     several = {record.item.id for record in records if len(record.submissions) > 1}
-    known: dict[str, list[Box]] = defaultdict(list)
+    known: dict[str, list[Shape]] = defaultdict(list)
     for finding in consensus:
-        if finding.error is ErrorType.MISSING and isinstance(finding.fix.shape, Box):
+        if finding.error is ErrorType.MISSING and finding.fix.shape is not None:
             known[finding.submission_id].append(finding.fix.shape)
     kept = [
         finding
@@ -79,16 +81,14 @@ def beside(consensus: Sequence[Finding], scored: Sequence[Finding], records: Seq
     return [*consensus, *kept]
 
 
-def _is_there(shape: Shape | None, boxes: Sequence[Box]) -> bool:
-    if not isinstance(shape, Box):
-        return False
-    xyxy, rotation = _columns([shape])
-    return bool((iou_matrix(xyxy, _columns(boxes)[0], rotation, _columns(boxes)[1]) >= SAME_OBJECT).any())
+def _is_there(shape: Shape | None, others: Sequence[Shape]) -> bool:
+    xyxy, rotation = _columns([] if shape is None else [shape])
+    return bool((iou_matrix(xyxy, _columns(others)[0], rotation, _columns(others)[1]) >= SAME_OBJECT).any())
 
 
 @dataclass(frozen=True, slots=True)
 class _Sheet:
-    """One item: who looked at it, and every usable box.
+    """One item: who looked at it, and every usable box, or span as a box one unit high.
 
     ``looked`` names each rater of the item, people first; ``rater`` is the row of ``looked`` for each object.
     """
@@ -114,7 +114,7 @@ def _gather(record: Record, index: Mapping[str, int]) -> _Sheet:
     rater: list[int] = []
     for k, submission in enumerate(record.submissions):
         for annotation in submission.annotations:
-            if annotation.label in index and _is_good_box(annotation.shape):
+            if annotation.label in index and _is_usable(annotation.shape):
                 objects.append(annotation)
                 rater.append(k)
     for k, model in enumerate(models, start=len(people)):
@@ -127,16 +127,16 @@ def _gather(record: Record, index: Mapping[str, int]) -> _Sheet:
         tuple(objects),
         np.array(rater, dtype=np.int64),
         np.array([index[o.label] for o in objects], dtype=np.int64),
-        *_columns([o.shape for o in objects if isinstance(o.shape, Box)]),
+        *_columns([o.shape for o in objects]),
         np.array([o.confidence if isinstance(o, Prediction) else 1.0 for o in objects], dtype=np.float64),
     )
 
 
 def _survivors(predictions: Sequence[Prediction]) -> list[Prediction]:
-    """The boxes of one model that remain after class-agnostic suppression: a rater has one vote on each thing."""
-    usable = [p for p in predictions if _is_good_box(p.shape) and 0.0 < p.confidence <= 1.0]
+    """The objects of one model that remain after class-agnostic suppression: a rater has one vote on each thing."""
+    usable = [p for p in predictions if _is_usable(p.shape) and 0.0 < p.confidence <= 1.0]
     usable.sort(key=lambda p: (-p.confidence, p.label, str(p.shape)))
-    xyxy, rotation = _columns([p.shape for p in usable if isinstance(p.shape, Box)])
+    xyxy, rotation = _columns([p.shape for p in usable])
     iou = iou_matrix(xyxy, xyxy, rotation, rotation)
     kept: list[int] = []
     for k in range(len(usable)):
@@ -145,11 +145,13 @@ def _survivors(predictions: Sequence[Prediction]) -> list[Prediction]:
     return [usable[k] for k in kept]
 
 
-def _is_good_box(shape: object) -> bool:
-    return isinstance(shape, Box) and shape.problem() is None
+def _is_usable(shape: Shape) -> bool:
+    return isinstance(shape, Box | TextSpan) and shape.problem() is None
 
 
-def _columns(boxes: Sequence[Box]) -> tuple[Floats, Floats]:
+def _columns(shapes: Sequence[Shape]) -> tuple[Floats, Floats]:
+    """(N, 4) and (N,) float64, the boxes and spans among ``shapes``."""
+    boxes = [box_of(s) if isinstance(s, TextSpan) else s for s in shapes if isinstance(s, Box | TextSpan)]
     flat = np.array([(*b.xyxy, b.rotation) for b in boxes], dtype=np.float64).reshape(-1, 5)
     return flat[:, :4], flat[:, 4]
 
@@ -251,16 +253,16 @@ class _Judge:
         others = posterior[:-1].copy()
         others[given] = -1.0
         likely = int(others.argmax())
-        boxes, fit = self.fits[k]
+        shapes, fit = self.fits[k]
         looseness = 0.0 if fit[row] < 0 else min(1.0, 2 * max(0.0, 1 - fit[row] / self.usual))
-        box = boxes[row]
+        shape = shapes[row]
         suspicions = [
             (ErrorType.EXTRA, float(posterior[-1]), Fix("delete")),
             (ErrorType.WRONG_CLASS, max(0.0, float(others[likely])), Fix("relabel", names[likely], annotation.shape)),
         ]
-        if box is not None:
+        if shape is not None:
             imprecise = float(posterior[given]) * looseness
-            suspicions.append((ErrorType.IMPRECISE, imprecise, Fix("reshape", annotation.label, box)))
+            suspicions.append((ErrorType.IMPRECISE, imprecise, Fix("reshape", annotation.label, shape)))
         strongest = max(score for _, score, _ in suspicions)
         unit = Unit(sheet.record.item, sheet.record.submissions[s])
         sees, evidence = self._account(k, cluster, fit=float(fit[row]))
@@ -279,7 +281,7 @@ class _Judge:
         posterior = self.table.opinion.posterior[cluster]
         label = self.labels.names[int(posterior[:-1].argmax())]
         score = float(min(1.0, max(0.0, 1 - posterior[-1])))
-        fix = Fix("add", label, self._box(k, np.flatnonzero(self.table.cluster[k] == cluster)))
+        fix = Fix("add", label, self._shape(k, np.flatnonzero(self.table.cluster[k] == cluster)))
         sees, evidence = self._account(k, cluster, fit=-1.0)
         reason = f"Nothing is labelled here; {sees}. A {label} is there with {score:.2f}."
         unit = Unit(sheet.record.item, sheet.record.submissions[s])
@@ -322,38 +324,38 @@ class _Judge:
         same = sheet.label[here][:, None] == sheet.label[here][None, :]
         return float(np.triu(np.where(same, iou, 0.0), 1).sum() / (looked * (looked - 1) / 2))
 
-    def _fit_of(self, k: int) -> tuple[list[Box | None], Floats]:
-        """For each object the box of the others in its cluster, and the IoU with it; None and -1 where it is alone."""
+    def _fit_of(self, k: int) -> tuple[list[Box | TextSpan | None], Floats]:
+        """For each object the shape of the others in its cluster, and the IoU with it; None and -1 for lonely ones."""
         sheet, cluster = self.table.sheets[k], self.table.cluster[k]
-        boxes: list[Box | None] = []
+        shapes: list[Box | TextSpan | None] = []
         fit = np.full(len(cluster), -1.0)
         for row in range(len(cluster)):
             others = np.flatnonzero((cluster == cluster[row]) & (np.arange(len(cluster)) != row))
-            box = self._box(k, others) if others.size and sheet.rater[row] < sheet.people else None
-            boxes.append(box)
-            if box is not None:
-                mine = (sheet.xyxy[[row]], np.array([box.xyxy]), sheet.rotation[[row]], np.array([box.rotation]))
-                fit[row] = iou_matrix(*mine)[0, 0]
-        return boxes, fit
+            shape = self._shape(k, others, row) if others.size and sheet.rater[row] < sheet.people else None
+            shapes.append(shape)
+            if shape is not None:
+                xyxy, rotation = _columns([shape])
+                fit[row] = iou_matrix(sheet.xyxy[[row]], xyxy, sheet.rotation[[row]], rotation)[0, 0]
+        return shapes, fit
 
-    def _box(self, k: int, rows: Ints) -> Box:
-        """What these objects (at least one) come to."""
+    def _shape(self, k: int, rows: Ints, own: int | None = None) -> Box | TextSpan:
+        """What these objects (at least one) come to; where one is chosen, in doubt the one most like ``own``."""
         sheet = self.table.sheets[k]
         xyxy, rotation = sheet.xyxy[rows], sheet.rotation[rows]
-        if rotation.any():
-            best = int(iou_matrix(xyxy, xyxy, rotation, rotation).sum(axis=1).argmax())
-            return _box(xyxy[best], float(rotation[best]))
+        if isinstance(sheet.objects[int(rows[0])].shape, TextSpan) or rotation.any():
+            support = iou_matrix(xyxy, xyxy, rotation, rotation).sum(axis=1).round(9)
+            judged = rows if own is None else [own]
+            alike = iou_matrix(xyxy, sheet.xyxy[judged], rotation, sheet.rotation[judged]).max(axis=1)
+            best = np.lexsort((*xyxy.T[::-1], -alike, -support))[0]
+            shape = sheet.objects[int(rows[best])].shape
+            assert isinstance(shape, Box | TextSpan)
+            return shape
         offset = self.table.offset[self.table.rater[k][sheet.rater[rows]]]
-        return _box(fuse_boxes(xyxy, offset, sheet.confidence[rows]))
-
-
-def _box(xyxy: Floats, rotation: float = 0.0) -> Box:
-    x1, y1, x2, y2 = xyxy.tolist()
-    return Box(x1, y1, x2, y2, rotation)
+        return Box(*fuse_boxes(xyxy, offset, sheet.confidence[rows]).tolist())
 
 
 _CLAIM = {
     ErrorType.EXTRA: "Nothing is there with {chance:.2f}.",
     ErrorType.WRONG_CLASS: "It is a {fix} with {chance:.2f}.",
-    ErrorType.IMPRECISE: "The others' box differs.",
+    ErrorType.IMPRECISE: "The others draw it differently.",
 }

@@ -14,7 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from bridge.core.annotations import Annotation, Box, Item, LabelSet, Mask, Polygon, Problem, Record, Shape, Xyxy
+from bridge.core.annotations import (
+    Annotation,
+    Box,
+    Item,
+    LabelSet,
+    Mask,
+    Polygon,
+    Problem,
+    Record,
+    Shape,
+    TextSpan,
+    Xyxy,
+)
 from bridge.core.findings import ErrorType, Finding, Fix, finding_id
 from bridge.core.geometry import box_envelope, clip_to_image, envelope, polygon_area
 from bridge.errors import PluginError
@@ -136,7 +148,7 @@ def _fix_outside(annotation: Annotation, outer: Xyxy, width: int, height: int) -
 
 def _shape_problem(shape: Shape) -> str | None:
     match shape:
-        case Box():
+        case Box() | TextSpan():
             return shape.problem()
         case Polygon(points):
             if not _is_finite(shape):

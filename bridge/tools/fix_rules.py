@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from bridge.core.annotations import Annotation, Box, Polygon, Shape
+from bridge.core.annotations import Annotation, Box, Polygon, Shape, TextSpan
 from bridge.core.geometry import pair_iou
+from bridge.core.spans import box_of
 from bridge.tools import FixOrder, FixResult, Outcome
 
 SAME_PX = 0.05
@@ -75,9 +76,13 @@ def _numbers(shape: Shape | None) -> npt.NDArray[np.float64] | None:
             return None
 
 
-def closest(box: Box, label: str, objects: Sequence[Annotation]) -> float:
-    """The largest IoU with a box of the same label; 0 where there is none."""
-    others = [o.shape for o in objects if o.label == label and isinstance(o.shape, Box) and not o.shape.problem()]
+def closest(shape: Box | TextSpan, label: str, objects: Sequence[Annotation]) -> float:
+    """The largest IoU with a box, or span, of the same label; 0 where there is none."""
+    box = _as_box(shape)
+    kind = type(shape)
+    others = [
+        _as_box(o.shape) for o in objects if o.label == label and isinstance(o.shape, kind) and not o.shape.problem()
+    ]
     if not others:
         return 0.0
     n = len(others)
@@ -90,9 +95,15 @@ def closest(box: Box, label: str, objects: Sequence[Annotation]) -> float:
     return float(ious.max())
 
 
+def _as_box(shape: Box | TextSpan) -> Box:
+    return box_of(shape) if isinstance(shape, TextSpan) else shape
+
+
 def where(shape: Shape | None) -> str:
     if isinstance(shape, Box):
         return "({:.0f}, {:.0f}, {:.0f}, {:.0f})".format(*shape.xyxy)
+    if isinstance(shape, TextSpan):
+        return f"characters {shape.start} to {shape.end} ({shape.text!r})"
     return "its place" if shape is None else f"a {type(shape).__name__.lower()}"
 
 

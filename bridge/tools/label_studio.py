@@ -23,7 +23,7 @@ from bridge.tools import FixOrder, FixResult, Outcome, Page, Prelabel, PushedCas
 from bridge.tools.fix_rules import conflicts
 from bridge.tools.label_studio_client import LabelStudioClient, Row, task_filter
 from bridge.tools.label_studio_fixes import Sheet
-from bridge.tools.label_studio_records import image_reference, predictions_from_entry, record_from_task
+from bridge.tools.label_studio_records import image_reference, predictions_from_entry, record_from_task, text_of
 from bridge.tools.label_studio_review import ReviewDesk
 
 _BATCH = 100
@@ -146,7 +146,8 @@ class LabelStudio:
     def apply_fixes(self, orders: Sequence[FixOrder]) -> list[FixResult]:
         """See :meth:`bridge.tools.AnnotationTool.apply_fixes`.
 
-        All fixes of one submission are written together: three requests (read, look for drafts, write).
+        All fixes of one submission are written together: three requests (read, look for drafts, write), and one more
+        for the text that spans are in.
         """
         groups: dict[str, list[int]] = {}
         for index, order in enumerate(orders):
@@ -201,7 +202,7 @@ class LabelStudio:
     def _read_project(self) -> tuple[Row, LabelConfig]:
         if self._project is None or self._config is None:
             project = self.client.project(self.project_id)
-            self._config = parse_label_config(str(project.get("label_config") or ""))
+            self._config = parse_label_config(str(project.get("label_config") or ""), texts=True)
             self._project = project
         return self._project, self._config
 
@@ -227,7 +228,8 @@ class LabelStudio:
             return path
         scheme = urlsplit(reference).scheme if "://" in reference.split("?", 1)[0] else ""
         if not reference or reference.startswith("data:") or scheme not in ("", "http", "https"):
-            found = f"its reference is {public_url(reference)[:60]!r}" if reference else "it has none"
+            none = "it has none" if item.text is None else "it is a text"
+            found = f"its reference is {public_url(reference)[:60]!r}" if reference else none
             raise _image_error(item, found, "Use a file of Label Studio's, cloud storage, or an http address")
         return reference
 
@@ -289,7 +291,7 @@ class LabelStudio:
         if not isinstance(result, list) or not all(isinstance(region, dict) for region in result):
             return conflicts(orders, f"annotation {submission_id} holds no list of regions")
         size = functools.cache(lambda: self._size_of_task(str(task_id)))
-        sheet = Sheet(result, self._label_config(), submission_id, size)
+        sheet = Sheet(result, self._label_config(), submission_id, size, self._text_of_task(str(task_id)))
         results = [sheet.apply(order) for order in orders]
         if any(r.outcome is Outcome.APPLIED for r in results):
             editor = self._somebody_editing(annotation)
@@ -320,19 +322,28 @@ class LabelStudio:
 
     def _size_of_task(self, item_id: str) -> Size:
         """The image's size where no region of an annotation tells it: from predictions, else from the file."""
-        tasks, config = self._tasks([int(item_id)]), self._label_config()
-        if not tasks:
-            raise NotFound(f"project {self.project_id} has no task {item_id}")
-        for entry in tasks[0].get("predictions") or []:
+        task, config = self._task(item_id), self._label_config()
+        for entry in task.get("predictions") or []:
             size = predictions_from_entry(entry, config)[1]
             if size:
                 return size
-        return self.size_of_item(Item(item_id, f"task {item_id}", image_reference(tasks[0], config)))
+        return self.size_of_item(Item(item_id, f"task {item_id}", image_reference(task, config)))
+
+    def _text_of_task(self, item_id: str) -> str:
+        """The text as it is now; empty, and no request, where images are labelled."""
+        config = self._label_config()
+        return text_of(self._task(item_id), config) or "" if config.media == "text" else ""
+
+    def _task(self, item_id: str) -> Row:
+        tasks = self._tasks([int(item_id)])
+        if not tasks:
+            raise NotFound(f"project {self.project_id} has no task {item_id}")
+        return tasks[0]
 
     def _reviews(self) -> ReviewDesk:
         if self._desk is None:
-            project, _ = self._read_project()
-            self._desk = ReviewDesk(self.client, self.project_id, project, self.size_of_item)
+            project, config = self._read_project()
+            self._desk = ReviewDesk(self.client, self.project_id, project, config.media, self.size_of_item)
         return self._desk
 
 

@@ -159,17 +159,18 @@ def _project_checks(client: LabelStudioClient, project_id: int) -> Iterator[Chec
         return
     yield Check(f"Project {project_id}", True, f"{project.get('title')!r} with {project.get('task_number')} tasks")
     try:
-        config = parse_label_config(str(project.get("label_config") or ""))
+        config = parse_label_config(str(project.get("label_config") or ""), texts=True)
     except LabelbridgeError as error:
         yield _failed("Label configuration", error)
         return
     names = config.labels.names
-    usable = bool((names and config.shape_controls) or config.choices)
+    usable = bool((names and (config.shape_controls or config.media == "text")) or config.choices)
+    wanted = "Labels" if config.media == "text" else "RectangleLabels"
     yield Check(
         "Label configuration",
         usable,
-        f"labels {', '.join(names)}" if names else "no labels for regions of the image",
-        "" if usable else "Add RectangleLabels with at least one label in the labelling settings",
+        f"labels {', '.join(names)}" if names else f"no labels for regions of the {config.media}",
+        "" if usable else f"Add {wanted} with at least one label in the labelling settings",
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bridge.core.annotations import Annotation, Box, Polygon, Shape
+from bridge.core.annotations import Annotation, Box, Polygon, Shape, TextSpan
 from bridge.dialects.label_studio import (
     LabelConfig,
     Region,
@@ -20,6 +20,8 @@ from bridge.dialects.label_studio import (
     polygon_to_value,
     region_size,
     regions_to_annotations,
+    span_region,
+    span_to_value,
 )
 from bridge.errors import DataError
 from bridge.tools import FixOrder, Outcome
@@ -32,23 +34,30 @@ class Sheet(FixSheet):
     Args:
         result: as Label Studio gave it; not changed.
         size: gives the image's size where no region says it; asked only for an added box.
+        text: what the spans are in; empty for an image.
 
     Attributes:
         result: the regions with the fixes so far.
     """
 
     def __init__(
-        self, result: Sequence[Region], config: LabelConfig, submission_id: str, size: Callable[[], Size]
+        self,
+        result: Sequence[Region],
+        config: LabelConfig,
+        submission_id: str,
+        size: Callable[[], Size],
+        text: str = "",
     ) -> None:
         self.result = list(result)
         self._config = config
         self._submission_id = submission_id
         self._size = size
+        self._text = text
         # Changes are judged against what was read, so that the second fix of an object is no conflict with the first.
         self._read = {a.id: a for a in self._objects()}
 
     def _objects(self) -> list[Annotation]:
-        return regions_to_annotations(self.result, self._config, self._submission_id)[0]
+        return regions_to_annotations(self.result, self._config, self._submission_id, self._text)[0]
 
     def _region_id(self, annotation_id: str) -> str:
         return annotation_id.removeprefix(f"{self._submission_id}:")
@@ -71,23 +80,42 @@ class Sheet(FixSheet):
         return group_regions(self.result).get(self._region_id(annotation_id), [])
 
     def _add(self, order: FixOrder) -> tuple[Outcome, str]:
-        fix, region_id = order.fix, added_region_id(order)
+        label, shape, region_id = order.fix.label, order.fix.shape, added_region_id(order)
         if region_id in group_regions(self.result):
-            return Outcome.ALREADY, f"the {fix.label!r} box was added before"
-        if not isinstance(fix.shape, Box) or fix.shape.problem() or fix.label is None:
-            raise InTheWay("only a box with an area and a label can be added")
-        iou = closest(fix.shape, fix.label, self._objects())
-        if iou >= SAME_FIX_IOU:
-            return Outcome.ALREADY, f"a {fix.label!r} box is there already (IoU {iou:.2f})"
+            return Outcome.ALREADY, f"the {label!r} object was added before"
+        if not isinstance(shape, Box | TextSpan) or shape.problem() or label is None:
+            raise InTheWay("only a box with an area or a span of a text, with a label, can be added")
+        iou = closest(shape, label, self._objects())
+        if iou >= (1.0 if isinstance(shape, TextSpan) else SAME_FIX_IOU):
+            return Outcome.ALREADY, f"a {label!r} object is there already (IoU {iou:.2f})"
         if iou >= SAME_OBJECT_IOU:
-            raise InTheWay(f"a {fix.label!r} box that overlaps the new one (IoU {iou:.2f}) is there already")
-        width, height = next((s for s in map(region_size, self.result) if s), None) or self._size()
+            raise InTheWay(f"a {label!r} object that overlaps the new one (IoU {iou:.2f}) is there already")
         try:
-            entries = box_entries(self._config, region_id, fix.label, fix.shape, width, height)
+            entries = self._new(region_id, label, shape)
         except DataError as error:
             raise InTheWay(error.found) from None
         self.result.extend({**entry, "origin": "manual"} for entry in entries)
-        return Outcome.APPLIED, f"added a {fix.label!r} box at {where(fix.shape)}"
+        return Outcome.APPLIED, f"added a {label!r} object at {where(shape)}"
+
+    def _new(self, region_id: str, label: str, shape: Box | TextSpan) -> list[Region]:
+        """The entries of an added object.
+
+        Raises:
+            DataError: the configuration has no tag for it.
+        """
+        if isinstance(shape, Box):
+            width, height = next((s for s in map(region_size, self.result) if s), None) or self._size()
+            return box_entries(self._config, region_id, label, shape, width, height)
+        self._require_text(shape)
+        control = self._config.control_for("labels", label)
+        if control is None:
+            raise DataError(f"the label configuration has no Labels tag with {label!r}")
+        return [span_region(region_id, control, label, shape)]
+
+    def _require_text(self, span: TextSpan) -> None:
+        there = self._text[span.start : span.end]
+        if there != span.text:
+            raise InTheWay(f"the text was changed since it was scored: {there!r} now stands where {span.text!r} stood")
 
     def _delete(self, order: FixOrder) -> tuple[Outcome, str]:
         ids = order.finding.annotation_ids
@@ -147,11 +175,14 @@ class Sheet(FixSheet):
     def _geometry(self, entry: Region, value: Region, shape: Shape) -> Region:
         """The new place of one entry; an entry without a place of its own keeps having none."""
         size = region_size(entry) or next((s for s in map(region_size, self.result) if s), None)
+        if "start" in value and isinstance(shape, TextSpan):
+            self._require_text(shape)
+            return span_to_value(shape)
         if "points" in value and isinstance(shape, Polygon) and size:
             return {"points": polygon_to_value(shape, *size)["points"]}
         if {"x", "y", "width", "height"} <= value.keys() and isinstance(shape, Box) and size:
             return dict(box_to_value(shape, *size))
-        if "points" in value or "x" in value:
+        if {"points", "x", "start"} & value.keys():
             raise InTheWay("the new shape is of another kind than the object")
         return {}
 

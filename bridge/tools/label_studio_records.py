@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
+from textwrap import shorten
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -17,6 +18,7 @@ from bridge.dialects.label_studio import LabelConfig, Size, regions_to_annotatio
 
 Row = dict[str, Any]
 
+_NAME_LENGTH = 40
 _UPLOAD = re.compile(r"/data/upload/")
 _UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")
 
@@ -27,6 +29,7 @@ def record_from_task(task: Row, config: LabelConfig, *, model: str | None, with_
     A submission is an annotation that was not skipped; drafts are none. Its id is the annotation's.
     """
     size: Size | None = None
+    text = text_of(task, config)
     problems: list[Problem] = []
     submissions: list[Submission] = []
     for annotation in _dicts(task.get("annotations")):
@@ -34,7 +37,8 @@ def record_from_task(task: Row, config: LabelConfig, *, model: str | None, with_
             continue
         submission_id = str(annotation.get("id"))
         result = annotation.get("result")
-        objects, wrong, seen = regions_to_annotations([] if result is None else result, config, submission_id)
+        regions = [] if result is None else result
+        objects, wrong, seen = regions_to_annotations(regions, config, submission_id, text or "")
         submissions.append(Submission(submission_id, annotator(annotation), tuple(objects)))
         problems.extend(wrong)
         size = size or seen
@@ -43,25 +47,25 @@ def record_from_task(task: Row, config: LabelConfig, *, model: str | None, with_
     for entry in _dicts(task.get("predictions")):
         if model is None or entry.get("model_version") == model:
             models[str(entry.get("model_version") or "")] = None
-            found, seen = predictions_from_entry(entry, config)
+            found, seen = predictions_from_entry(entry, config, text or "")
             size = size or seen
             if with_predictions:
                 predictions.extend(found)
-    image = image_reference(task, config)
-    if not image:
-        message = f"the task's data has no image under {config.image_key!r}"
-        problems.append(Problem(str(ErrorType.NO_IMAGE), message))
+    if not _media_value(task, config):
+        kind = ErrorType.NO_TEXT if config.media == "text" else ErrorType.NO_IMAGE
+        problems.append(Problem(str(kind), f"the task's data has no {config.media} under {config.media_key!r}"))
     width, height = size or (None, None)
-    task_id = str(task.get("id"))
-    item = Item(task_id, image_name(image) or f"task {task_id}", image, width, height, _split(task, image))
+    task_id, image = str(task.get("id")), image_reference(task, config)
+    name = image_name(image) if text is None else _beginning(text)
+    item = Item(task_id, name or f"task {task_id}", image, width, height, _split(task, image), text)
     predicted_by = tuple(models) if with_predictions else ()
     return Record(item, tuple(submissions), tuple(predictions), tuple(problems), predicted_by)
 
 
-def predictions_from_entry(entry: Row, config: LabelConfig) -> tuple[list[Prediction], Size | None]:
+def predictions_from_entry(entry: Row, config: LabelConfig, text: str = "") -> tuple[list[Prediction], Size | None]:
     """The objects of one stored prediction. A region without a score of its own has that of the whole."""
     result = entry.get("result")
-    objects, _, size = regions_to_annotations(result, config, "")
+    objects, _, size = regions_to_annotations(result, config, "", text)
     whole = _confidence(entry.get("score"))
     scores: dict[str, float] = {}
     for region in _dicts(result):
@@ -100,8 +104,17 @@ def annotator(annotation: Row) -> str:
 
 def image_reference(task: Row, config: LabelConfig) -> str:
     """The task's own reference to its image; empty where there is none."""
+    return _media_value(task, config) if config.media == "image" else ""
+
+
+def text_of(task: Row, config: LabelConfig) -> str | None:
+    """The task's text, empty where it has none; None where the configuration shows an image."""
+    return _media_value(task, config) if config.media == "text" else None
+
+
+def _media_value(task: Row, config: LabelConfig) -> str:
     data = task.get("data")
-    value = data.get(config.image_key) if isinstance(data, dict) else None
+    value = data.get(config.media_key) if isinstance(data, dict) else None
     return value if isinstance(value, str) else ""
 
 
@@ -120,6 +133,11 @@ def image_name(reference: str) -> str:
         return image_name(_decoded(query["fileuri"][0]))
     name = PurePosixPath(unquote(parts.path)).name or reference
     return _UPLOAD_PREFIX.sub("", name) if _UPLOAD.search(parts.path) else name
+
+
+def _beginning(text: str) -> str:
+    """The first words of a text, on one line."""
+    return shorten(text, _NAME_LENGTH, placeholder=" …")
 
 
 def _decoded(text: str) -> str:

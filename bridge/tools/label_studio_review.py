@@ -1,6 +1,6 @@
 """Findings as review work in Label Studio: a project of its own beside the one that is reviewed.
 
-Every finding is one task of the review project. It shows the same image, the object as it is labelled
+Every finding is one task of the review project. It shows the same image or text, the object as it is labelled
 (magenta) and its neighbours (grey), which cannot be moved, and the suggestion (in the label's colour), which can be
 moved, relabelled and replaced; and it asks for a verdict. The
 originals stay untouched until a verdict is synced. What a task holds, and how answers are read, says
@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 
 from bridge.core.annotations import Item, LabelSet
 from bridge.core.findings import Verdict
-from bridge.dialects.label_studio import Size, label_colours, parse_label_config
+from bridge.dialects.label_studio import Media, Size, label_colours, parse_label_config
 from bridge.tools import PushedCase, Review, ReviewCase
 from bridge.tools.label_studio_client import LabelStudioClient, Row, task_filter
-from bridge.tools.label_studio_review_task import read_verdict, review_config, review_task, shows_boxes
+from bridge.tools.label_studio_review_task import THING, read_verdict, review_config, review_task, shows_boxes
 
 _BATCH = 100
 _TITLE_LENGTH = 50
@@ -33,8 +33,8 @@ _HIDDEN = [
 """The columns that Label Studio itself hides in a new tab."""
 
 _INSTRUCTION = (
-    "<p>Each task shows one suspected labelling error. The magenta box is the object as it is labelled now; the "
-    "coloured box is the suggestion, which you may move, relabel or replace. Choose <b>accept</b> (key A) if the "
+    "<p>Each task shows one suspected labelling error. The magenta {thing} is the object as it is labelled now; the "
+    "coloured {thing} is the suggestion, which you may move, relabel or replace. Choose <b>accept</b> (key A) if the "
     "suggestion is right, as it is or as you changed it, or <b>reject</b> (key R) if the present labels are right, "
     "then submit.</p>"
 )
@@ -45,13 +45,17 @@ class ReviewDesk:
 
     Args:
         source, project: the source project's id and its fields.
+        media: what is labelled there.
         size: tells the size of an item's image, from the item or its file.
     """
 
-    def __init__(self, client: LabelStudioClient, source: int, project: Row, size: Callable[[Item], Size]) -> None:
+    def __init__(
+        self, client: LabelStudioClient, source: int, project: Row, media: Media, size: Callable[[Item], Size]
+    ) -> None:
         self._client = client
         self._source = source
         self._project = project
+        self._media = media
         self._size = size
 
     @property
@@ -72,7 +76,7 @@ class ReviewDesk:
                 "title": title[: _TITLE_LENGTH - len(suffix)].rstrip() + suffix,
                 "description": f"Suspected label errors. {self._marker}",
                 "label_config": self._label_config(labels),
-                "expert_instruction": _INSTRUCTION,
+                "expert_instruction": _INSTRUCTION.format(thing=THING[self._media]),
                 "show_collab_predictions": True,
                 "sampling": "Sequential sampling",
                 "maximum_annotations": 1,
@@ -148,11 +152,12 @@ class ReviewDesk:
         return Review(str(project), self._url(project), created)
 
     def _label_config(self, labels: LabelSet) -> str:
-        return review_config(labels, label_colours(str(self._project.get("label_config") or "<View/>")))
+        return review_config(labels, label_colours(str(self._project.get("label_config") or "<View/>")), self._media)
 
     def _extend(self, project: int, labels: LabelSet) -> None:
         """Add labels that the source got since the review project was made; none is ever taken away."""
-        have = parse_label_config(str(self._client.project(project).get("label_config") or "")).labels.names
+        config = str(self._client.project(project).get("label_config") or "")
+        have = parse_label_config(config, texts=True).labels.names
         both = tuple(dict.fromkeys((*have, *labels.names)))
         if both != have:
             self._client.patch_project(project, {"label_config": self._label_config(LabelSet(both))})

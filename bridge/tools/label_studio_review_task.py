@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from bridge.core.annotations import Box, LabelSet, digest, shape_from_list, shape_to_list
+from bridge.core.annotations import Box, LabelSet, TextSpan, digest, shape_from_list, shape_to_list
 from bridge.core.findings import Finding, Fix, Verdict
 from bridge.dialects.label_studio import (
     Control,
+    Media,
     Region,
     Size,
     box_from_value,
@@ -23,6 +24,8 @@ from bridge.dialects.label_studio import (
     prediction_entry,
     region_label,
     region_size,
+    span_from_value,
+    span_region,
 )
 from bridge.errors import DataError, LabelbridgeError
 from bridge.tools import ReviewCase
@@ -34,38 +37,47 @@ Row = dict[str, Any]
 
 MODEL = "labelbridge"
 SUGGESTION, CURRENT, CONTEXT = "suggestion", "current", "context"
-VERDICT, NOTE, IMAGE = "verdict", "note", "image"
+VERDICT, NOTE = "verdict", "note"
+#: What an object is, to a reviewer. The keys are also the names of the tag and of the task's data that show the media.
+THING: Mapping[Media, str] = {"image": "box", "text": "span"}
 _MAGENTA, _GREY = "#ff00ff", "#9e9e9e"
 _MOVED_PX = 0.5
 """A reviewer who moved a corner by less did not mean to."""
 
 _EFFECTS = {
-    "add": "Accept adds the coloured box.",
-    "delete": "Accept deletes the magenta box.",
+    "add": "Accept adds the coloured {thing}.",
+    "delete": "Accept deletes the magenta {thing}.",
     "relabel": "Accept changes its label.",
-    "reshape": "Accept moves the magenta box to the coloured one.",
+    "reshape": "Accept moves the magenta {thing} to the coloured one.",
     "none": "Accept confirms that something is wrong here.",
 }
+_Drawn = Box | TextSpan
+"""The shapes that a review task can show."""
 
 
-def review_config(labels: LabelSet, colours: Mapping[str, str]) -> str:
+def review_config(labels: LabelSet, colours: Mapping[str, str], media: Media = "image") -> str:
     """The label configuration of a review project.
 
     Keys A and R give the verdict. Suggestions have the labels' own colours, the object as it is labelled now is
     magenta, its neighbours are grey; the palettes of those two are hidden, for nobody is to draw them.
     """
 
+    tag, show = {
+        "image": ("RectangleLabels", '<Image name="image" value="$image" zoom="true" zoomControl="true"/>'),
+        "text": ("Labels", '<Text name="text" value="$text"/>'),
+    }[media]
+
     def palette(control: str, colour: str | None, style: str) -> str:
         own = {name: colour or colours.get(name) for name in labels.names}
         shown = "".join(
             f"<Label value={quoteattr(n)}" + (f" background={quoteattr(c)}" if c else "") + "/>" for n, c in own.items()
         )
-        return f'<RectangleLabels name="{control}" toName="{IMAGE}" {style}>{shown}</RectangleLabels>'
+        return f'<{tag} name="{control}" toName="{media}" {style if media == "image" else ""}>{shown}</{tag}>'
 
     return f"""<View>
   <Header value="$lb_title" size="4"/>
   <Header value="$lb_reason" size="6"/>
-  <Choices name="{VERDICT}" toName="{IMAGE}" choice="single-radio" showInline="true"
+  <Choices name="{VERDICT}" toName="{media}" choice="single-radio" showInline="true"
     required="true" requiredMessage="Accept or reject the suggestion first">
     <Choice value="accept" hotkey="a"/>
     <Choice value="reject" hotkey="r"/>
@@ -75,30 +87,34 @@ def review_config(labels: LabelSet, colours: Mapping[str, str]) -> str:
     {palette(CURRENT, _MAGENTA, 'opacity="0.0" strokeWidth="6"')}
     {palette(CONTEXT, _GREY, 'opacity="0.0" strokeWidth="2"')}
   </View>
-  <Image name="{IMAGE}" value="$image" zoom="true" zoomControl="true"/>
-  <TextArea name="{NOTE}" toName="{IMAGE}" placeholder="Note (optional)" rows="2" maxSubmissions="1"/>
+  {show}
+  <TextArea name="{NOTE}" toName="{media}" placeholder="Note (optional)" rows="2" maxSubmissions="1"/>
 </View>
 """
 
 
 def shows_boxes(case: ReviewCase) -> bool:
     """Whether the task shows any box, so that the image's size is needed."""
-    return bool(_suggested(case.finding) or _present(case))
+    shapes = [shape for _, _, shape in _present(case)]
+    suggested = _suggested(case.finding)
+    return any(isinstance(shape, Box) for shape in (*shapes, *(suggested[1:] if suggested else ())))
 
 
 def review_task(case: ReviewCase, size: Size, source_url: str) -> Row:
-    """The task to import: the image, what is suspected, and the boxes as one prediction.
+    """The task to import: the image or text, what is suspected, and the boxes or spans as one prediction.
 
     Args:
         size: of the image in pixels; not used where there is nothing to draw.
         source_url: opens the source task in a browser.
 
     Raises:
-        DataError: the item has no image.
+        DataError: the item has no image, and no text.
     """
     finding, item = case.finding, case.item
-    if not item.image:
-        raise DataError(f"item {item.id} ({item.name}) has no image, so finding {finding.id} cannot be reviewed")
+    media: Media = "image" if item.text is None else "text"
+    shown = item.image if item.text is None else item.text
+    if not shown:
+        raise DataError(f"item {item.id} ({item.name}) has no {media}, so finding {finding.id} cannot be reviewed")
     suggested = _suggested(finding)
     regions = [
         {**_region(control, digest([finding.id, n], 10), label, box, size), "readonly": True}
@@ -112,9 +128,9 @@ def review_task(case: ReviewCase, size: Size, source_url: str) -> Row:
         meta["suggested"] = {"region": region_id, "label": label, "shape": shape_to_list(box)}
     return {
         "data": {
-            "image": item.image,
+            media: shown,
             "lb_title": title_of(finding),
-            "lb_reason": f"{finding.reason} {_EFFECTS[finding.fix.action]}",
+            "lb_reason": f"{finding.reason} {_EFFECTS[finding.fix.action].format(thing=THING[media])}",
             "lb_finding": finding.id,
             "lb_error": str(finding.error),
             "lb_label": finding.label,
@@ -127,24 +143,27 @@ def review_task(case: ReviewCase, size: Size, source_url: str) -> Row:
     }
 
 
-def _region(control: str, region_id: str, label: str, box: Box, size: Size, note: str | None = None) -> Region:
-    return box_region(region_id, Control(control, IMAGE, "rectanglelabels", (label,)), label, box, *size, note=note)
+def _region(control: str, region_id: str, label: str, shape: _Drawn, size: Size, note: str | None = None) -> Region:
+    if isinstance(shape, TextSpan):
+        return span_region(region_id, Control(control, "text", "labels", (label,)), label, shape, note=note)
+    tag = Control(control, "image", "rectanglelabels", (label,))
+    return box_region(region_id, tag, label, shape, *size, note=note)
 
 
-def _present(case: ReviewCase) -> list[tuple[str, str, Box]]:
-    """Control, label and box of what is labelled now: the neighbours, then the object itself on top of them."""
+def _present(case: ReviewCase) -> list[tuple[str, str, _Drawn]]:
+    """Control, label and shape of what is labelled now: the neighbours, then the object itself on top of them."""
     drawn = [(CONTEXT, a.label, a.shape) for a in case.context]
     if case.finding.current_shape is not None:
         drawn.append((CURRENT, case.finding.label, case.finding.current_shape))
-    return [(control, label, s) for control, label, s in drawn if isinstance(s, Box) and not s.problem()]
+    return [(control, label, s) for control, label, s in drawn if isinstance(s, _Drawn) and not s.problem()]
 
 
-def _suggested(finding: Finding) -> tuple[str, Box] | None:
-    """Label and box after the fix; None where the fix leaves no box to show."""
+def _suggested(finding: Finding) -> tuple[str, _Drawn] | None:
+    """Label and shape after the fix; None where the fix leaves nothing to show."""
     if finding.fix.action not in ("add", "relabel", "reshape"):
         return None
     shape = finding.fix.shape or finding.current_shape
-    if not isinstance(shape, Box) or shape.problem():
+    if not isinstance(shape, _Drawn) or shape.problem():
         return None
     return finding.fix.label or finding.label, shape
 
@@ -160,9 +179,11 @@ def read_verdict(task: Row) -> Verdict | None:
         key=lambda a: str(a.get("updated_at")),
         reverse=True,
     )
+    data = task.get("data")
+    text = data.get("text") if isinstance(data, dict) else None
     for answer in answers:
         try:
-            decided = _decision(answer, mine)
+            decided = _decision(answer, mine, text)
         except (LabelbridgeError, KeyError, TypeError, ValueError):
             continue
         if decided:
@@ -178,7 +199,7 @@ def read_verdict(task: Row) -> Verdict | None:
     return None
 
 
-def _decision(answer: Row, mine: Row) -> tuple[Any, Fix | None] | None:
+def _decision(answer: Row, mine: Row, text: str | None) -> tuple[Any, Fix | None] | None:
     result = [r for r in answer["result"] if isinstance(r, dict)]
     choice: object = next((r["value"]["choices"] for r in result if r.get("from_name") == VERDICT), None)
     if choice == ["reject"]:
@@ -190,27 +211,31 @@ def _decision(answer: Row, mine: Row) -> tuple[Any, Fix | None] | None:
     suggested = mine.get("suggested")
     if suggested is None:
         # Nothing was suggested; what the reviewer drew instead of an object to be deleted takes its place.
-        box = _last_box(drawn)
-        return ("edit", Fix("reshape", *box)) if box and fix.action == "delete" else ("accept", fix)
+        new = _last_drawn(drawn, text)
+        return ("edit", Fix("reshape", *new)) if new and fix.action == "delete" else ("accept", fix)
     kept = drawn.get(suggested["region"])
-    box = _labelled_box(kept) if kept else _last_box(drawn)
-    if box is None:
+    now = _labelled_shape(kept, text) if kept else _last_drawn(drawn, text)
+    if now is None:
         return None
-    label, shape = box
+    label, shape = now
     moved = not same_shape(shape, shape_from_list(suggested["shape"]), _MOVED_PX)
     if label == suggested["label"] and not moved:
         return "accept", fix
     return "edit", Fix(fix.action, label, shape if moved or fix.shape is not None else None)
 
 
-def _last_box(drawn: Mapping[str, Region]) -> tuple[str, Box] | None:
-    boxes = [box for region in drawn.values() if (box := _labelled_box(region))]
-    return boxes[-1] if boxes else None
+def _last_drawn(drawn: Mapping[str, Region], text: str | None) -> tuple[str, _Drawn] | None:
+    found = [one for region in drawn.values() if (one := _labelled_shape(region, text))]
+    return found[-1] if found else None
 
 
-def _labelled_box(region: Region) -> tuple[str, Box] | None:
+def _labelled_shape(region: Region, text: str | None) -> tuple[str, _Drawn] | None:
     label, size = region_label([region]), region_size(region)
-    if label is None or size is None:
+    shape: _Drawn
+    if text is not None:
+        shape = span_from_value(region["value"], text)
+    elif size is not None:
+        shape = box_from_value(region["value"], *size)
+    else:
         return None
-    box = box_from_value(region["value"], *size)
-    return None if box.problem() else (label, box)
+    return None if label is None or shape.problem() else (label, shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bridge.core.annotations import TextSpan
 from bridge.core.findings import ErrorType, Finding
 
 
@@ -16,6 +17,7 @@ def title_of(finding: Finding) -> str:
         case ErrorType.WRONG_CLASS:
             return f"Labelled {finding.label}: is it {new}?"
         case ErrorType.IMPRECISE:
-            return f"Does the {finding.label} box fit?"
+            thing = "span" if isinstance(finding.current_shape, TextSpan) else "box"
+            return f"Does the {finding.label} {thing} fit?"
         case _:
             return str(finding.error).replace("_", " ").capitalize() + "?"

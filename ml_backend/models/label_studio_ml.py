@@ -242,7 +242,7 @@ class _Caller:
     def _task(self, path: Path) -> dict[str, Any]:
         """A task as Label Studio sends it; its number tells the image too."""
         address = f"{_LOCAL_FILES}{path}" if self._has_resolver else str(path)
-        data = {self.plan.config.image_key: address}
+        data = {self.plan.config.media_key: address}
         return {"id": int(path.stem[:7], 16), "data": data, "meta": {}, "annotations": [], "predictions": []}
 
 
@@ -273,7 +273,7 @@ def _plan(spec: ModelSpec) -> _Plan:
         raise ModelError(f"the label configuration {spec.weights}: {error}") from None
     kind, classes = _kind(config, xml)
     role: Role = kind
-    if kind == "mask" and any(c.smart and c.kind in _PROMPT_KINDS for c in config.image_controls):
+    if kind == "mask" and any(c.smart and c.kind in _PROMPT_KINDS for c in config.media_controls):
         role = "interactor"
     digest = hashlib.sha256(b"\0".join((source, class_name.encode(), xml.encode()))).hexdigest()
     card = ModelCard(
@@ -337,9 +337,9 @@ def _label_config(spec: ModelSpec) -> str:
 
 
 def _kind(config: LabelConfig, xml: str) -> tuple[Kind, tuple[str, ...]]:
-    controls = [c for c in config.image_controls if c.kind in KIND_OF_CONTROL]
+    controls = [c for c in config.media_controls if c.kind in KIND_OF_CONTROL]
     kind = KIND_OF_CONTROL[controls[0].kind] if controls else "rectangle"
-    named = [c for c in config.image_controls if (c.kind == "choices") == (kind == "tag")]
+    named = [c for c in config.media_controls if (c.kind == "choices") == (kind == "tag")]
     classes = tuple(dict.fromkeys(label for c in named for label in c.labels))
     if not controls or not classes:
         raise ModelError(

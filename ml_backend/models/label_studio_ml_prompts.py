@@ -35,12 +35,12 @@ def prompt_regions(prompt: Prompt, config: LabelConfig, size: Size) -> list[Regi
 
 def _region(config: LabelConfig, shape: str, value: Mapping[str, float], size: Size) -> Region:
     control = _control(config, shape)
-    label = next((name for c in (control, *config.image_controls) for name in c.labels), "")
+    label = next((name for c in (control, *config.media_controls) for name in c.labels), "")
     named = {"labels": [label], control.kind: [label]} if control.kind.endswith("labels") else {}
     return {
         "type": control.kind,
         "from_name": control.name,
-        "to_name": config.image_name,
+        "to_name": config.media_name,
         "origin": "manual",
         "original_width": size[0],
         "original_height": size[1],
@@ -51,6 +51,6 @@ def _region(config: LabelConfig, shape: str, value: Mapping[str, float], size: S
 
 def _control(config: LabelConfig, shape: str) -> Control:
     """The control a person would draw this prompt with; one made up where the configuration offers none."""
-    fitting = [c for c in config.image_controls if c.kind in (shape, f"{shape}labels")]
+    fitting = [c for c in config.media_controls if c.kind in (shape, f"{shape}labels")]
     fitting.sort(key=lambda c: not c.smart)
-    return fitting[0] if fitting else Control(shape, config.image_name, f"{shape}labels")
+    return fitting[0] if fitting else Control(shape, config.media_name, f"{shape}labels")

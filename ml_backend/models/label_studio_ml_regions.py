@@ -170,7 +170,7 @@ def _unpacked(value: Any) -> Any:
 
 
 def _on_image(entry: Region, config: LabelConfig) -> bool:
-    return isinstance(entry.get("type"), str) and entry.get("to_name", config.image_name) == config.image_name
+    return isinstance(entry.get("type"), str) and entry.get("to_name", config.media_name) == config.media_name
 
 
 def _identified(result: Sequence[Any]) -> Iterator[Region]:

@@ -53,10 +53,12 @@ masks = st.integers(1, 9).flatmap(
         lambda w: st.integers(0, h * w).map(lambda n: Mask(h, w, (n, h * w - n) if n < h * w else (n,)))
     )
 )
-spans = st.tuples(st.integers(0, 99), st.integers(0, 99)).map(lambda t: TextSpan(*t))
+texts = st.sampled_from(("", "a cat", "\U0001f600\r\n  é"))
+spans = st.builds(TextSpan, st.integers(0, 99), st.integers(0, 99), texts)
 shapes = st.one_of(st.builds(Box, finite, finite, finite, finite, finite), polygons, masks, spans, st.just(Tag()))
 
-items = st.builds(Item, names, names, names, st.none() | st.integers(1, 9999), st.none() | st.integers(1, 9999))
+sides = st.none() | st.integers(1, 9999)
+items = st.builds(Item, names, names, names, sides, sides, st.sampled_from(("", "val")), st.none() | texts)
 annotations = st.builds(
     Annotation, names, names, shapes, st.sampled_from(("manual", "prediction", "prediction-changed"))
 )

@@ -44,7 +44,7 @@ def test_a_box_says_why_it_cannot_be_scored(box: Box, problem: str | None) -> No
         (Box(1, 2, 3, 4, 5), ["box", 1, 2, 3, 4, 5]),
         (Polygon(((0, 0), (1, 0), (1, 1))), ["polygon", [[0, 0], [1, 0], [1, 1]]]),
         (Mask(2, 2, (1, 3)), ["mask", 2, 2, [1, 3]]),
-        (TextSpan(3, 9), ["span", 3, 9]),
+        (TextSpan(3, 9, "a word"), ["span", 3, 9, "a word"]),
         (Tag(), ["tag"]),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.annotations import Box, Polygon
+from bridge.core.annotations import Box, Polygon, TextSpan
 from bridge.core.findings import ErrorType
 from bridge.core.geometry import box_corners
 from bridge.core.masks import MaskCrop
@@ -30,6 +30,9 @@ from bridge.dialects.label_studio import (
     prediction_entry,
     rectangle_entries,
     regions_to_annotations,
+    span_from_value,
+    span_region,
+    span_to_value,
 )
 from bridge.errors import DataError
 
@@ -41,6 +44,10 @@ CATS = """<View><Header value="look"/><Image name="img" value="$picture"/>
 
 PAIR = """<View><Image name="image" value="$image"/><Labels name="name" toName="image"><Label value="cat"/></Labels>
 <Rectangle name="place" toName="image"/></View>"""
+
+NAMES = """<View><Labels name="label" toName="words"><Label value="cat"/><Label value="Dog" alias="dog"/></Labels>
+<Text name="words" value="$story"/><Choices name="mood" toName="words"><Choice value="sad"/></Choices></View>"""
+STORY = "\U0001f600 A cat,\r\n a dog."
 
 
 def region(**changes: Any) -> dict[str, Any]:
@@ -59,7 +66,7 @@ def region(**changes: Any) -> dict[str, Any]:
 class TestLabelConfig:
     def test_reads_keys_controls_labels_and_aliases(self) -> None:
         config = parse_label_config(CATS)
-        assert (config.image_key, config.image_name) == ("picture", "img")
+        assert (config.media_key, config.media_name) == ("picture", "img")
         assert config.controls[0] == Control("box", "img", "rectanglelabels", ("cat", "dog"), smart=True)
         assert [c.kind for c in config.controls] == ["rectanglelabels", "polygonlabels", "choices"]
         assert config.labels.names == ("cat", "dog", "bird")
@@ -76,7 +83,7 @@ class TestLabelConfig:
             '<RectangleLabels name="la" toName="a"><Label value="x"/></RectangleLabels>'
             '<RectangleLabels name="lb" toName="b"><Label value="y"/></RectangleLabels></View>'
         )
-        assert (config.image_key, config.labels.names) == ("one", ("x",))
+        assert (config.media_key, config.labels.names) == ("one", ("x",))
 
     @pytest.mark.parametrize(
         ("xml", "words"),
@@ -335,3 +342,74 @@ class TestWriting:
             prediction_entry([], "m", math.nan)
         with pytest.raises(DataError, match="inf"):
             box_region("a", self.control, "cat", Box(0, 0, 1, 1), 2, 2, math.inf)
+
+
+class TestSpans:
+    CONFIG = parse_label_config(NAMES, texts=True)
+
+    def read(self, *values: dict[str, Any], **changes: Any) -> tuple[list[Any], list[Any]]:
+        plain = {"from_name": "label", "to_name": "words", "type": "labels", **changes}
+        regions = [{**plain, "id": f"r{k}", "value": {"labels": ["cat"], **value}} for k, value in enumerate(values)]
+        objects, problems, size = regions_to_annotations(regions, self.CONFIG, "5", STORY)
+        assert size is None
+        return [(o.id, o.label, o.shape) for o in objects], [(p.kind, p.annotation_id, p.message) for p in problems]
+
+    def test_a_configuration_that_shows_a_text(self) -> None:
+        config = self.CONFIG
+        assert (config.media, config.media_key, config.media_name) == ("text", "story", "words")
+        assert config.labels.names == ("cat", "dog")
+        assert [c.name for c in config.choices] == ["mood"]
+        assert parse_label_config(CATS, texts=True) == parse_label_config(CATS)
+        both = NAMES.replace("</View>", '<Image name="i" value="$i"/></View>')
+        assert parse_label_config(both, texts=True).media == "image"
+
+    @pytest.mark.parametrize(
+        ("tag", "words"),
+        [
+            ('<HyperText name="words" value="$story"/>', "no image or plain text: it has .*HyperText"),
+            ('<Text name="words" value="$story" valueType="url"/>', "valuetype='url'"),
+            ('<Text name="words" value="$story" encoding="base64"/>', "encoding='base64'"),
+            ('<Text name="words" value="Read this"/>', "value='Read this'"),
+        ],
+    )
+    def test_what_is_no_plain_text_says_what_was_found(self, tag: str, words: str) -> None:
+        with pytest.raises(DataError, match=words):
+            parse_label_config(NAMES.replace('<Text name="words" value="$story"/>', tag), texts=True)
+
+    def test_who_works_with_images_only_says_so(self) -> None:
+        with pytest.raises(DataError, match="shows no image: it has Labels, Label, Text"):
+            parse_label_config(NAMES)
+
+    def test_offsets_count_code_points_of_the_text_as_it_is(self) -> None:
+        objects, problems = self.read({"start": 4, "end": 7, "text": "whatever"}, {"start": 11, "end": 16})
+        assert objects == [("5:r0", "cat", TextSpan(4, 7, "cat")), ("5:r1", "cat", TextSpan(11, 16, "a dog"))]
+        assert problems == []
+
+    def test_what_cannot_be_read_is_a_problem_and_no_object(self) -> None:
+        path = {"start": "/p[1]/text()[1]", "end": "/p[1]/text()[1]", "startOffset": 1, "endOffset": 3}
+        objects, problems = self.read(
+            path, {"start": 4, "end": 99}, {"start": True, "end": 3}, {"start": 1.0, "end": 3}
+        )
+        assert objects == []
+        assert [(kind, about) for kind, about, _ in problems] == [("degenerate_shape", f"5:r{k}") for k in range(4)]
+        assert "'/p[1]/text()[1]'" in problems[0][2]
+        assert "reaches to character 99" in problems[1][2]
+
+    def test_an_empty_span_is_both_given_and_a_problem(self) -> None:
+        objects, problems = self.read({"start": 4, "end": 4}, {"start": -1, "end": 2})
+        assert [shape for _, _, shape in objects] == [TextSpan(4, 4, ""), TextSpan(-1, 2, STORY[:2])]
+        assert [kind for kind, _, _ in problems] == ["degenerate_shape"] * 2
+
+    def test_regions_of_other_things_are_passed_over(self) -> None:
+        assert self.read({"start": 4, "end": 7}, to_name="title") == ([], [])
+        assert self.read({"choices": ["sad"]}, type="choices") == ([], [])
+
+    def test_a_region_there_and_back(self) -> None:
+        control = self.CONFIG.control_for("labels", "dog")
+        assert control is not None
+        span = TextSpan(11, 16, "a dog")
+        written = span_region("x", control, "dog", span, 0.5, "Why.")
+        assert (written["score"], written["meta"]) == (0.5, {"text": ["Why."]})
+        (read,), problems, _ = regions_to_annotations([written], self.CONFIG, "5", STORY)
+        assert (read.label, read.shape, problems) == ("dog", span, [])
+        assert span_from_value(span_to_value(span), STORY) == span

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bridge.core.annotations import Annotation, Box, Item, LabelSet, Polygon, Record, Shape, Submission, Tag
+from bridge.core.annotations import Annotation, Box, Item, LabelSet, Polygon, Record, Shape, Submission, Tag, TextSpan
 from bridge.core.class_balance import count_balance
 from bridge.core.findings import ErrorType, Finding, Fix, State
 from bridge.core.team import ClassAgreement, Person, Team
@@ -348,3 +348,20 @@ def test_classes_and_splits() -> None:
 
 def test_without_classes_there_is_no_table_of_them() -> None:
     assert "of equal size" not in Page(build_report(report_data(), no_image)).text
+
+
+def test_a_text_is_shown_around_its_spans() -> None:
+    text = f"{'x ' * 200}met <b>Bob in New York City today. {'y ' * 200}"
+    start = text.index("New York")
+    f = finding(
+        current_shape=TextSpan(start, start + 8, "New York"),
+        fix=Fix("reshape", "cat", TextSpan(start, start + 13, "New York City")),
+    )
+    html = build_report(report_data([f]), lambda _: text)
+    page = Page(html)
+    assert_loads_nothing(page, html)
+    assert [a["class"] for a in page.of("mark")] == ["labelled suggested", "suggested"]
+    assert "met <b>Bob in New York City today." in page.text
+    assert text[:100] not in page.text
+    assert "met &lt;b&gt;Bob" in html
+    assert "image not available" not in page.text

@@ -17,6 +17,7 @@ from bridge.core.annotations import (
     Shape,
     Submission,
     Tag,
+    TextSpan,
 )
 from bridge.core.findings import ErrorType, Finding, Fix
 from bridge.errors import PluginError
@@ -75,6 +76,8 @@ def test_an_object_labelled_twice_to_the_last_digit(shape: Shape) -> None:
         (Polygon(()), "the polygon of 0 points has no area."),
         (Polygon(((0, 0), (math.inf, 5), (9, 9))), "not a finite number"),
         (Mask(2, 2, (4,)), "the mask is empty."),
+        (TextSpan(3, 3), "the span holds no character: 3 to 3."),
+        (TextSpan(-1, 3, "a"), "the span begins at character -1."),
     ],
 )
 def test_a_shape_that_is_none(shape: Shape, reason: str) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from bridge.core.annotations import Box, Shape
+from bridge.core.annotations import Annotation, Box, Shape, TextSpan
 from bridge.core.findings import ErrorType, Finding, Fix
-from bridge.dialects.label_studio import Region, box_entries, parse_label_config, regions_to_annotations
+from bridge.dialects.label_studio import Region, box_entries, parse_label_config, regions_to_annotations, span_region
 from bridge.tools import FixOrder, FixResult, Outcome
 from bridge.tools.label_studio_fixes import Sheet, added_region_id
 
@@ -227,3 +227,67 @@ def test_nothing_to_write_is_a_conflict_for_a_person() -> None:
 
 def test_added_regions_are_named_after_their_finding() -> None:
     assert added_region_id(order(Fix("add", "dog", CAT))) == "lb-00ff00ff00ff00ff"
+
+
+class TestSpans:
+    CONFIG = parse_label_config(
+        """<View><Labels name="label" toName="text"><Label value="cat"/><Label value="dog"/></Labels>
+        <Text name="text" value="$text"/></View>""",
+        texts=True,
+    )
+    TEXT = "\U0001f600 A cat and a dog."
+    CAT, DOG, BOTH = TextSpan(4, 7, "cat"), TextSpan(14, 17, "dog"), TextSpan(4, 17, "cat and a dog")
+
+    def result(self) -> list[Region]:
+        control = self.CONFIG.control_for("labels")
+        assert control
+        relation = {"type": "relation", "from_id": "x", "to_id": "y"}
+        return [span_region("r1", control, "cat", self.CAT), {**span_region("r2", control, "dog", self.DOG)}, relation]
+
+    def run(self, fix: Fix, about: str = "", text: str = TEXT, **value: Any) -> tuple[FixResult, list[Region]]:
+        """Apply a fix of what was scored to what is there now: ``value`` changes the first region since."""
+        read = {a.id: a for a in regions_to_annotations(self.result(), self.CONFIG, "5", self.TEXT)[0]}
+        mine: list[Annotation] = [read[f"5:{about}"]] if about else []
+        finding = Finding(
+            "f" * 16, "ls:project/1", "1", "A cat", "5", tuple(a.id for a in mine), ErrorType.IMPRECISE,
+            mine[0].label if mine else str(fix.label), 0.9, "Because.", fix, "test",
+            mine[0].shape if mine else None, tuple(a.revision for a in mine),
+        )  # fmt: skip
+        now = self.result()
+        now[0]["value"].update(value)
+        work = Sheet(now, self.CONFIG, "5", lambda: (1, 1), text)
+        return work.apply(FixOrder(finding, fix)), work.result
+
+    def test_moves_relabels_adds_and_deletes(self) -> None:
+        first, second, relation = self.result()
+        done, now = self.run(Fix("reshape", "cat", self.BOTH), "r1")
+        moved = {"start": 4, "end": 17, "text": "cat and a dog", "labels": ["cat"]}
+        assert (done.outcome, now) == (Outcome.APPLIED, [{**first, "value": moved}, second, relation])
+        assert done.message == "moved the 'cat' object to characters 4 to 17 ('cat and a dog')"
+        done, now = self.run(Fix("relabel", "dog", self.CAT), "r1")
+        assert now == [{**first, "value": {**first["value"], "labels": ["dog"]}}, second, relation]
+        done, now = self.run(Fix("add", "dog", TextSpan(2, 3, "A")))
+        assert now[:3] == [first, second, relation]
+        assert now[3]["value"] == {"start": 2, "end": 3, "text": "A", "labels": ["dog"]}
+        done, now = self.run(Fix("delete"), "r2")
+        assert now == [first, relation]
+
+    def test_what_is_there_already_is_not_added_again(self) -> None:
+        assert self.run(Fix("add", "dog", self.DOG))[0].outcome is Outcome.ALREADY
+        done, now = self.run(Fix("add", "dog", TextSpan(12, 17, "a dog")))
+        assert (done.outcome, now) == (Outcome.CONFLICT, self.result())
+        assert self.run(Fix("add", "cat", self.DOG))[0].outcome is Outcome.APPLIED, "another label may be there too"
+
+    @pytest.mark.parametrize("fix", [Fix("add", "dog", TextSpan(2, 7, "A cat")), Fix("reshape", "dog", BOTH)])
+    def test_other_words_at_that_place_are_a_conflict(self, fix: Fix) -> None:
+        done, now = self.run(fix, "" if fix.action == "add" else "r2", text="\U0001f600 B bat and a dog.")
+        assert (done.outcome, "the text was changed since it was scored" in done.message) == (Outcome.CONFLICT, True)
+        assert now == self.result()
+
+    def test_a_span_that_somebody_moved_is_a_conflict(self) -> None:
+        done, _ = self.run(Fix("delete"), "r1", start=2)
+        assert (done.outcome, "was changed since it was scored" in done.message) == (Outcome.CONFLICT, True)
+
+    def test_a_label_that_the_configuration_lost_is_a_conflict(self) -> None:
+        done, _ = self.run(Fix("add", "cow", TextSpan(2, 3, "A")))
+        assert (done.outcome, "no Labels tag with 'cow'" in done.message) == (Outcome.CONFLICT, True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.annotations import Box, Item
+from bridge.core.annotations import Box, Item, TextSpan
 from bridge.dialects.label_studio import box_entries, parse_label_config
 from bridge.tools.label_studio_records import annotator, image_name, record_from_task
 
@@ -126,3 +126,29 @@ def test_annotators(username: str | None, name: str) -> None:
 )
 def test_the_split_of_a_task(fields: dict[str, Any], split: str) -> None:
     assert record_from_task({**task(), **fields}, CONFIG, model=None, with_predictions=True).item.split == split
+
+
+TEXTS = parse_label_config(
+    '<View><Labels name="label" toName="text"><Label value="cat"/></Labels><Text name="text" value="$text"/></View>',
+    texts=True,
+)
+
+
+def test_a_text_is_an_item_without_an_image() -> None:
+    region = {"id": "r", "from_name": "label", "to_name": "text", "type": "labels"}
+    result = [{**region, "value": {"start": 2, "end": 5, "labels": ["cat"]}}]
+    text = "A cat\nsat on a mat and was looked at by quite a few people."
+    stored = [{"model_version": "m-1", "score": 0.4, "result": [{**result[0], "score": 0.7}]}]
+    row = task(data={"text": text}, annotations=[annotation(1, result)], predictions=stored)
+    record = record_from_task(row, TEXTS, model=None, with_predictions=True)
+    assert record.item == Item("3", "A cat sat on a mat and was looked at …", "", text=text)
+    assert record.problems == ()
+    assert [a.shape for s in record.submissions for a in s.annotations] == [TextSpan(2, 5, "cat")]
+    assert [(p.label, p.shape, p.confidence) for p in record.predictions] == [("cat", TextSpan(2, 5, "cat"), 0.7)]
+
+
+@pytest.mark.parametrize("data", [None, {}, {"text": None}, {"text": ""}, {"text": 5}])
+def test_a_task_without_a_text_is_a_problem(data: Any) -> None:
+    record = record_from_task(task(data=data), TEXTS, model=None, with_predictions=True)
+    assert [(p.kind, p.message) for p in record.problems] == [("no_text", "the task's data has no text under 'text'")]
+    assert (record.item.name, record.item.text) == ("task 3", "")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.annotations import Annotation, Box, Item, LabelSet, Mask
+from bridge.core.annotations import Annotation, Box, Item, LabelSet, Mask, TextSpan
 from bridge.core.findings import ErrorType, Finding, Fix, Verdict
 from bridge.dialects.label_studio import parse_label_config, regions_to_annotations
 from bridge.errors import DataError
@@ -204,3 +204,54 @@ class TestVerdict:
     )
     def test_what_is_no_answer_of_ours_is_passed_over(self, broken: dict[str, Any]) -> None:
         assert read_verdict({**answered(ADD, "accept"), **broken}) is None
+
+
+class TestTexts:
+    TEXT = "\U0001f600 A cat and a dog."
+    CURRENT, NEW = TextSpan(4, 7, "cat"), TextSpan(2, 7, "A cat")
+    FIX = finding(ErrorType.IMPRECISE, Fix("reshape", "cat", NEW), CURRENT)  # type: ignore[arg-type]
+
+    def task(self) -> dict[str, Any]:
+        dog = Annotation("5:n", "dog", TextSpan(14, 17, "dog"))
+        case = ReviewCase(self.FIX, Item("12", "A cat", "", text=self.TEXT), (dog,))
+        assert not shows_boxes(case)
+        return review_task(case, (1, 1), "http://ls/projects/1/data?task=12")
+
+    def verdict(self, *regions: dict[str, Any]) -> Verdict | None:
+        choice = {"id": "v", "from_name": "verdict", "type": "choices", "value": {"choices": ["accept"]}}
+        return read_verdict({**self.task(), "annotations": [annotation(9, [*regions, choice])]})
+
+    def test_shows_the_text_with_its_spans(self) -> None:
+        config = parse_label_config(review_config(LABELS, {"cat": "#f00"}, "text"), texts=True)
+        assert [c.name for c in config.controls] == ["verdict", "suggestion", "current", "context", "note"]
+        task = self.task()
+        assert task["data"][config.media_key] == self.TEXT
+        assert task["data"]["lb_title"] == "Does the cat span fit?"
+        assert task["data"]["lb_reason"].endswith("Accept moves the magenta span to the coloured one.")
+        regions = task["predictions"][0]["result"]
+        objects, problems, _ = regions_to_annotations(regions, config, "1", self.TEXT)
+        assert not problems
+        assert [(r["from_name"], o.label, o.shape) for r, o in zip(regions, objects, strict=True)] == [
+            ("context", "dog", TextSpan(14, 17, "dog")),
+            ("current", "cat", self.CURRENT),
+            ("suggestion", "cat", self.NEW),
+        ]
+
+    def test_answers_are_read_in_the_words_of_the_text(self) -> None:
+        *_, suggestion = self.task()["predictions"][0]["result"]
+        accepted = self.verdict(suggestion)
+        assert accepted is not None
+        assert (accepted.decision, accepted.fix) == ("accept", self.FIX.fix)
+        place = {"start": 2, "end": 11, "text": "stale words", "labels": ["dog"]}
+        edited = self.verdict({**suggestion, "value": place})
+        assert edited is not None
+        assert (edited.decision, edited.fix) == ("edit", Fix("reshape", "dog", TextSpan(2, 11, "A cat and")))
+        drawn = self.verdict({**suggestion, "id": "fresh", "value": place})
+        assert drawn is not None
+        assert drawn.fix == edited.fix
+        assert self.verdict({**suggestion, "value": {**place, "end": 99}}) is None
+        assert self.verdict() is None, "accepted, but the suggestion removed"
+
+    def test_without_a_text_there_is_no_task(self) -> None:
+        with pytest.raises(DataError, match="has no text"):
+            review_task(ReviewCase(self.FIX, Item("12", "task 12", "", text="")), (1, 1), "")
