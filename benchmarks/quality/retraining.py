@@ -34,7 +34,7 @@ import torch
 from detection_peers import Suspicion, cleanlab_objectlab, fiftyone_mistakenness, unmatched_by_confidence
 from PIL import Image
 from retraining_data import TYPES, LabelledSet, divide, example, read_folder
-from retraining_reviewer import Reviewed, Reviewer, review
+from retraining_reviewer import GOOD, Reviewed, Reviewer, review
 
 from bridge.core.annotations import Annotation, Box, LabelSet, Prediction, Record
 from bridge.core.detection_ap import DetectionAP, Truth, detection_ap
@@ -200,7 +200,7 @@ def one_seed(data: LabelledSet, options: argparse.Namespace, seed: int) -> dict[
         # Everybody meets the same reviewer.
         rng = np.random.default_rng((seed, 1))
         ranked = METHODS[name](learned)(workload, np.random.default_rng((seed, 2)))
-        reviewer = Reviewer(learned.errors, options.right, rng)
+        reviewer = Reviewer(learned.errors, options.right, rng, options.good)
         reviewed = review(learned.given, data.labels, ranked, len(learned.errors), reviewer)
         figures[name] = shop.judged(name, reviewed.records, held_out)
         _print(figures, name, reviewed)
@@ -247,6 +247,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--folds", type=int, default=3, help="for the predictions that findings are made from")
     parser.add_argument("--effort", type=float, default=1.0, help="passes, as a share of what the trainer recommends")
     parser.add_argument("--right", type=float, default=0.95, help="share of findings the reviewer is right about")
+    parser.add_argument("--good", type=float, default=GOOD, help="IoU from which suggested boxes are left as they are")
     parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=list(METHODS))
     parser.add_argument("--detector", default="embedded", help="network to start from")
     parser.add_argument("--device", default="auto")

@@ -2,7 +2,7 @@
 
 The reviewer is shown findings from the top of a list. When right, they see whether the object is in error, whatever
 kind of error the finding says it is: a suggestion that leaves the object as it should be (label right, IoU with the
-true box at least ``GOOD_IOU``) is accepted, another one edited into the truth, and a finding on an object that is in
+true box at least ``good``) is accepted, another one edited into the truth, and a finding on an object that is in
 order, or was put in order before, is rejected. When wrong, they reject a real error and accept what a false finding
 suggests.
 """
@@ -24,8 +24,8 @@ from bridge.dialects.label_studio import box_entries, parse_label_config, region
 from bridge.tools import FixOrder, Outcome
 from bridge.tools.label_studio_fixes import Sheet
 
-#: From this IoU on a box is no longer imprecise.
-GOOD_IOU = IMPRECISE_IOU[1]
+#: The IoU from which on a box does not count as imprecise.
+GOOD = IMPRECISE_IOU[1]
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,14 @@ class Reviewer:
     Args:
         errors: all that is wrong in the labels.
         right: the share of findings about which the reviewer is right.
+        good: least IoU with the true box at which a suggested box is left as it is.
     """
 
-    def __init__(self, errors: Sequence[PlantedError], right: float, rng: np.random.Generator) -> None:
+    def __init__(
+        self, errors: Sequence[PlantedError], right: float, rng: np.random.Generator, good: float = GOOD
+    ) -> None:
         self._right = right
+        self._good = good
         self._rng = rng
         self._wrong = {(e.item_id, e.annotation_id): e for e in errors if e.annotation_id is not None}
         self._missing: dict[str, list[PlantedError]] = defaultdict(list)
@@ -82,7 +86,7 @@ class Reviewer:
             self.verdicts["missed"] += 1
             return None
         self._settle(error)
-        if is_good(finding.fix, error):
+        if is_good(finding.fix, error, self._good):
             self.verdicts["accepted"] += 1
             return finding.fix
         self.verdicts["edited"] += 1
@@ -104,13 +108,13 @@ class Reviewer:
             del self._wrong[error.item_id, error.annotation_id]
 
 
-def is_good(fix: Fix, error: PlantedError) -> bool:
-    """Whether the fix leaves the object as it should be."""
+def is_good(fix: Fix, error: PlantedError, least: float) -> bool:
+    """Whether the fix leaves the object as it should be, its box with at least so much IoU with the true one."""
     if fix.action == "delete" or error.error is ErrorType.EXTRA:
         return fix.action == "delete" and error.error is ErrorType.EXTRA
     if fix.label != error.label or not isinstance(fix.shape, Box):
         return False
-    return bool(iou_matrix(np.array([fix.shape.xyxy]), np.array([error.box.xyxy]))[0, 0] >= GOOD_IOU)
+    return bool(iou_matrix(np.array([fix.shape.xyxy]), np.array([error.box.xyxy]))[0, 0] >= least)
 
 
 def true_fix(error: PlantedError) -> Fix:

@@ -251,12 +251,12 @@ def test_the_whole_loop_on_a_few_drawn_scenes(data: ModuleType, whole: ModuleTyp
     labels = LabelSet(tuple(sorted({a.label for r in records for a in r.submissions[0].annotations})))
     set_ = data.LabelledSet(labels, tuple(records), tuple(records), (), paths)
     options = Namespace(
-        parts=3, train=2, rate=0.1, folds=2, right=0.95, work=tmp_path / "work", effort=0.01, device="cpu"
+        parts=3, train=2, rate=0.1, folds=2, right=0.95, work=tmp_path / "work", effort=0.01, device="cpu", good=0.7
     )
-    options.detector, options.methods = "embedded", ["planted review", "whole images"]
+    options.detector, options.methods = "embedded", ["planted review"]
     first = whole.one_seed(set_, options, 0)
-    assert list(first) == ["before", "clean labels", "planted review", "whole images"]
+    assert list(first) == ["before", "clean labels", "planted review"]
     assert all(0 <= figures.ap <= 1 for figures in first.values())
     folders = {path.name for path in (tmp_path / "work").rglob("*") if path.is_dir()}
-    assert folders >= {"before", "clean labels", "fold-1", "fold-2", "planted review", "whole images"}
+    assert folders >= {"before", "clean labels", "fold-1", "fold-2", "planted review"}
     assert whole.one_seed(set_, options, 0) == first
