@@ -62,6 +62,7 @@ class ReportData:
         precision: how often reviewers agreed so far.
         min_score: findings below it are not pushed for review.
         gallery: how many of the worst findings are shown with their image.
+        warnings: what a reader must know before they trust the findings.
     """
 
     target: str
@@ -82,6 +83,7 @@ class ReportData:
     min_score: float
     precision: Sequence[PrecisionRow] = ()
     gallery: int = 60
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

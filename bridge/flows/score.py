@@ -11,11 +11,12 @@ from functools import partial
 
 from bridge.core.annotations import Record
 from bridge.core.findings import ErrorType, Event, Finding, State
-from bridge.core.objects import build_workload
+from bridge.core.objects import Workload, build_workload
 from bridge.errors import DataError, ImageError
 from bridge.flows.durable import Durable, Step
 from bridge.flows.failures import Failure
 from bridge.flows.fixed import is_fixed, order_of
+from bridge.flows.independence import Independence
 from bridge.flows.progress import Progress
 from bridge.flows.sources import PredictionSource
 from bridge.images import size_of
@@ -23,6 +24,7 @@ from bridge.scorers import RecordReview, Scorer, explain
 from bridge.scorers.class_review import ClassReview
 from bridge.scorers.consensus_review import ConsensusReview, beside
 from bridge.scorers.data_checks import ImageFacts, check_images, check_records
+from bridge.scorers.in_sample import lowered
 from bridge.scorers.instance_review import InstanceReview
 from bridge.store import Store
 from bridge.tools import AnnotationTool, TargetInfo
@@ -73,6 +75,7 @@ class ScoreResult:
     withdrawn: int
     snapshot: str
     seconds: float
+    independence: Independence
     failures: tuple[Failure, ...] = ()
 
 
@@ -137,7 +140,7 @@ def score(
             if cursor is None:
                 break
         progress("scoring", 0, None)
-        return step("score", lambda: _judge(begun, pages, scorer, journal, options))
+        return step("score", lambda: _judge(begun, pages, source, scorer, journal, options))
 
     name = f"score {tool.target}"
     return journal.durable.run(name, [source.key, scorer.name, options.keep, options.check_images], journey)
@@ -198,7 +201,12 @@ def _facts(tool: AnnotationTool, record: Record) -> ImageFacts:
 
 
 def _judge(
-    begun: _Begun, pages: Sequence[_PageResult], scorer: Scorer, journal: Journal, options: ScoreOptions
+    begun: _Begun,
+    pages: Sequence[_PageResult],
+    source: PredictionSource,
+    scorer: Scorer,
+    journal: Journal,
+    options: ScoreOptions,
 ) -> ScoreResult:
     store, run_id, target = journal.store, begun.run_id, begun.info.target
     counts = sum((p.counts for p in pages), Counts())
@@ -206,7 +214,9 @@ def _judge(
     begun_at = time.perf_counter()
     findings = check_records(target, begun.info.labels, records)
     findings += check_images(target, [fact for p in pages for fact in p.facts])
-    findings = _one_each(findings + _review(begun.info, records, counts, scorer, options))
+    workload = _workload(begun.info, records, counts)
+    findings = _one_each(findings + _review(begun.info, records, workload, scorer, options))
+    independence = Independence.of(records, source, workload)
     seconds = time.perf_counter() - begun_at
     failures = tuple(f for p in pages for f in p.failures)
     _reopen_undone(store, target, findings, records, journal.now())
@@ -223,6 +233,7 @@ def _judge(
         withdrawn=withdrawn,
         snapshot=snapshot,
         seconds=seconds,
+        independence=independence,
         failures=failures,
     )
     store.finish_run(
@@ -235,6 +246,7 @@ def _judge(
             "predictions": counts.predictions,
             "unpredicted": counts.unpredicted,
             "findings": len(findings),
+            "independence": independence.to_dict(),
         },
     )
     return result
@@ -259,9 +271,7 @@ def _reopen_undone(store: Store, target: str, findings: Sequence[Finding], recor
             store.transition(finding.id, Event.REOPEN, at, "labelbridge", {})
 
 
-def _review(
-    info: TargetInfo, records: Sequence[Record], counts: Counts, scorer: Scorer, options: ScoreOptions
-) -> list[Finding]:
+def _workload(info: TargetInfo, records: Sequence[Record], counts: Counts) -> Workload:
     target = info.target
     if not counts.submissions:
         raise DataError(
@@ -276,10 +286,17 @@ def _review(
             expected="predictions to hold the annotations against",
             todo="Run `labelbridge prelabel` first, or name a source: --detector NAME or --predictions FILE",
         )
-    workload = build_workload(target, info.labels, predicted)
+    return build_workload(target, info.labels, predicted)
+
+
+def _review(
+    info: TargetInfo, records: Sequence[Record], workload: Workload, scorer: Scorer, options: ScoreOptions
+) -> list[Finding]:
+    target = info.target
     suspects = scorer.score(workload)
     scored = explain.findings(workload, suspects.rows(suspects.score >= options.keep), scorer.name)
     findings = beside(ConsensusReview().find(target, info.labels, records), scored, records)
     for review in _RECORD_REVIEWS:
         findings += review.find(target, info.labels, records)
+    findings = lowered(findings, records, independent=(ConsensusReview().name,))
     return [finding for finding in findings if finding.score >= options.keep]

@@ -169,6 +169,14 @@ def test_no_name_becomes_markup() -> None:
     assert "49" not in page.text
 
 
+def test_warnings_come_first() -> None:
+    said = "IN SAMPLE: 3 of 4 items were training images of <b>net</b>."
+    page = Page(build_report(report_data([finding()], warnings=[said]), no_image))
+    assert page.of("p", "warning") == [{"class": "warning", "role": "alert"}]
+    assert page.text.index(said) < page.text.index("likely errors")
+    assert not Page(build_report(report_data([finding()]), no_image)).of("p", "warning")
+
+
 def test_only_the_gallery_is_read_and_each_image_once() -> None:
     asked: Counter[str] = Counter()
 
