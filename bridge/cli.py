@@ -181,6 +181,7 @@ def score(
     for note in result.independence.notes():
         output.say(note)
     output.table("", ("error", "findings"), list(result.findings.items()))
+    output.team(result.team)
     rate = counts.items / max(result.seconds, 1e-9)
     output.say(
         f"{result.new} new, {result.withdrawn} withdrawn since the last run. "

@@ -13,6 +13,7 @@ from bridge.core.matching import content_rank, match_pairs
 from bridge.core.metrics import confusion_matrix, histogram
 from bridge.core.objects import Workload, build_workload
 from bridge.core.overlaps import overlapping
+from bridge.core.team import Team
 from bridge.errors import LabelbridgeError
 from bridge.flows.independence import Independence
 from bridge.flows.report import Histogram, ReportData
@@ -68,6 +69,7 @@ def collect(store: Store, run: Run, *, gallery: int, created_at: str, min_score:
         confidence=Histogram(np.linspace(0, 1, _BINS + 1), matched, unmatched),
         min_score=min_score,
         precision=store.precision(run.target),
+        team=Team.from_dict(counts["team"]) if "team" in counts else Team(),
         gallery=gallery,
         warnings=Independence.from_dict(counts.get("independence", {})).warnings(run.target),
     )

@@ -12,6 +12,7 @@ from functools import partial
 from bridge.core.annotations import Record
 from bridge.core.findings import ErrorType, Event, Finding, State
 from bridge.core.objects import Workload, build_workload
+from bridge.core.team import Team, team_of
 from bridge.errors import DataError, ImageError
 from bridge.flows.durable import Durable, Step
 from bridge.flows.failures import Failure
@@ -65,7 +66,8 @@ class Counts:
 class ScoreResult:
     """One finished run. ``findings`` counts all of them by error type; ``new`` those nobody had seen before.
 
-    ``seconds`` is what judging took, without reading, predicting and storing.
+    ``seconds`` is what judging took, without reading, predicting and storing. ``team`` is what the findings and the
+    overlap of the submissions say about those who labelled.
     """
 
     run_id: str
@@ -75,6 +77,7 @@ class ScoreResult:
     withdrawn: int
     snapshot: str
     seconds: float
+    team: Team
     independence: Independence
     failures: tuple[Failure, ...] = ()
 
@@ -217,6 +220,7 @@ def _judge(
     workload = _workload(begun.info, records, counts)
     findings = _one_each(findings + _review(begun.info, records, workload, scorer, options))
     independence = Independence.of(records, source, workload)
+    team = team_of(begun.info.labels, records, findings)
     seconds = time.perf_counter() - begun_at
     failures = tuple(f for p in pages for f in p.failures)
     _reopen_undone(store, target, findings, records, journal.now())
@@ -233,6 +237,7 @@ def _judge(
         withdrawn=withdrawn,
         snapshot=snapshot,
         seconds=seconds,
+        team=team,
         independence=independence,
         failures=failures,
     )
@@ -246,6 +251,7 @@ def _judge(
             "predictions": counts.predictions,
             "unpredicted": counts.unpredicted,
             "findings": len(findings),
+            "team": team.to_dict(),
             "independence": independence.to_dict(),
         },
     )
