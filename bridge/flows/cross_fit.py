@@ -54,4 +54,5 @@ class CrossFitPredictions:
             predictions=tuple(p for p in seen.predictions if p.confidence >= self.threshold),
             predicted_by=(self.training.name,),
             samples=("out",),
+            thumbnail=seen.thumbnail,
         )

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.core.annotations import Box, Item, Prediction, Record, Sample
+from bridge.core.fingerprints import thumbnail
 from bridge.core.predictor import Detections, Predictor
 from bridge.core.provenance import Provenance
 from bridge.errors import ImageError
@@ -196,6 +197,7 @@ class ModelPredictions:
             predictions=self._predictions(found),
             predicted_by=(self.predictor.name,),
             samples=(self._sample(record.item, image),),
+            thumbnail=thumbnail(image).tobytes(),
         )
 
     def _sample(self, item: Item, image: npt.NDArray[np.uint8]) -> Sample:

@@ -36,12 +36,13 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One image of a training: its ``item`` with the original's size, what was submitted for it then, and what a model
-    that never saw it found."""
+    """One image of a training: its ``item`` with the original's size, what was submitted for it then, what a model that
+    never saw it found, and its thumbnail (empty where an older training kept none)."""
 
     item: Item
     revision: str
     predictions: tuple[Prediction, ...]
+    thumbnail: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,7 @@ def open_cross_fit(folder: Path) -> CrossFit:
                 Item(i["id"], i["file_name"], i["image"], i["width"], i["height"]),
                 i["revision"],
                 tuple(found[i["id"]]),
+                bytes.fromhex(i.get("thumbnail", "")),
             )
             for i in images["images"]
         }
@@ -204,6 +206,7 @@ def write_predictions(
             "image": sample.item.image,
             "fold": fold,
             "revision": sample.revision,
+            "thumbnail": picture.thumbnail.tobytes().hex(),
         }
         for sample, picture, fold, _ in rows
     ]
