@@ -31,6 +31,7 @@ from detection_chart import Curve, chart
 from detection_input import Selection, read_workload, select_labels
 from detection_peers import (
     Finding,
+    Suspicion,
     cleanlab_objectlab,
     fiftyone_mistakenness,
     finding,
@@ -66,6 +67,11 @@ def as_findings(workload: Workload, suspects: Suspects) -> list[Finding]:
         finding(workload, WORDS[REVIEWED_TYPES[error]], given, predicted, score)
         for error, given, predicted, score in zip(*(c.tolist() for c in columns), strict=True)
     ]
+
+
+def listed(workload: Workload, suspicions: list[Suspicion]) -> list[Finding]:
+    """What a peer suspects, in the format of evaluate.py."""
+    return [finding(workload, *suspicion) for suspicion in suspicions]
 
 
 def reliability(findings: list[Finding], hits: np.ndarray, least: float, bins: int = 10) -> tuple[list[str], float]:
@@ -186,9 +192,9 @@ def main() -> None:
         methods["planted review, probed"] = lambda: scored(PlantedReview(), probed)
     methods["object review"] = lambda: scored(ObjectReview(), plain)
     if not options.no_peer:
-        methods["cleanlab ObjectLab"] = lambda: cleanlab_objectlab(plain)
-    methods["FiftyOne's formula"] = lambda: fiftyone_mistakenness(plain)
-    methods["unmatched by confidence"] = lambda: unmatched_by_confidence(plain)
+        methods["cleanlab ObjectLab"] = lambda: listed(plain, cleanlab_objectlab(plain))
+    methods["FiftyOne's formula"] = lambda: listed(plain, fiftyone_mistakenness(plain))
+    methods["unmatched by confidence"] = lambda: listed(plain, unmatched_by_confidence(plain))
     truth = json.loads((folder / "truth.json").read_text())["errors"]
     truth = [e for e in truth if selection.has(e["image_id"])]
     curves = compare(_evaluation(folder.parent / "evaluate.py"), coco, truth, methods)

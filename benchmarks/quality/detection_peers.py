@@ -1,4 +1,4 @@
-"""What others make of the same labels and predictions: findings in the words of ``evaluate.py``, higher is worse.
+"""What others make of the same labels and predictions: suspicions in the words of ``evaluate.py``, higher is worse.
 
 FiftyOne's formula is that of ``compute_mistakenness`` in fiftyone-brain 0.25 after COCO-style matching at IoU .5 over
 all classes; its two flags, a missing and a spurious object, carry no rank and come first. The plain recipe ranks
@@ -17,12 +17,14 @@ from bridge.core.geometry import iou_matrix
 from bridge.core.objects import Workload
 
 Finding = dict[str, Any]
+#: Type, row of ``workload.given`` or -1, row of ``workload.predicted`` that speaks for it or -1, score.
+Suspicion = tuple[str, int, int, float]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
 def finding(workload: Workload, kind: str, given: int, predicted: int, score: float) -> Finding:
-    """One finding; of ``given`` and ``predicted``, rows of the workload, the first that is not -1 is meant."""
+    """A suspicion in the format of ``evaluate.py``: about the row ``given``, or ``predicted`` where that is -1."""
     row, table = (given, workload.given) if given >= 0 else (predicted, workload.predicted)
     x1, y1, x2, y2 = table.xyxy[row].tolist()
     return {
@@ -34,22 +36,22 @@ def finding(workload: Workload, kind: str, given: int, predicted: int, score: fl
     }
 
 
-def unmatched_by_confidence(workload: Workload) -> list[Finding]:
+def unmatched_by_confidence(workload: Workload) -> list[Suspicion]:
     """The plain recipe."""
-    found = []
+    found: list[Suspicion] = []
     for given, predicted, iou in _images(workload):
         sure = workload.predicted.confidence[predicted]
         for p in np.flatnonzero(iou.max(axis=0, initial=0.0) < 0.5):
-            found.append(finding(workload, "missing", -1, int(predicted[p]), float(sure[p])))
+            found.append(("missing", -1, int(predicted[p]), float(sure[p])))
         for g, best in zip(given.tolist(), iou.max(axis=1, initial=0.0), strict=True):
             if best < 0.5:
-                found.append(finding(workload, "spurious", g, -1, -1.0 - float(best)))
+                found.append(("spurious", g, -1, -1.0 - float(best)))
     return found
 
 
-def fiftyone_mistakenness(workload: Workload) -> list[Finding]:
+def fiftyone_mistakenness(workload: Workload) -> list[Suspicion]:
     """The formula; see the module's text."""
-    found = []
+    found: list[Suspicion] = []
     for given, predicted, iou in _images(workload):
         sure, label = workload.predicted.confidence[predicted], workload.predicted.label[predicted]
         free = np.ones(len(given), dtype=bool)
@@ -57,20 +59,20 @@ def fiftyone_mistakenness(workload: Workload) -> list[Finding]:
             overlap = np.where(free, iou[:, p], 0.0) if len(given) else np.zeros(0)
             if not len(given) or overlap.max() < 0.5:
                 if sure[p] > 0.95:
-                    found.append(finding(workload, "missing", -1, int(predicted[p]), 2.0))
+                    found.append(("missing", -1, int(predicted[p]), 2.0))
                 continue
             g = int(overlap.argmax())
             free[g] = False
             wrong = workload.given.label[given[g]] != label[p]
             place = 2 * (1 - overlap[g])
-            row = int(given[g])
-            found.append(finding(workload, "swap", row, -1, (1 + sure[p]) / 2 if wrong else (1 - sure[p]) / 2))
-            found.append(finding(workload, "badloc", row, -1, (sure[p] * (2 * place - 1) + 1) / 2))
-        found.extend(finding(workload, "spurious", int(given[g]), -1, 2.0) for g in np.flatnonzero(free))
+            row, best = int(given[g]), int(predicted[p])
+            found.append(("swap", row, best, (1 + sure[p]) / 2 if wrong else (1 - sure[p]) / 2))
+            found.append(("badloc", row, best, (sure[p] * (2 * place - 1) + 1) / 2))
+        found.extend(("spurious", int(given[g]), -1, 2.0) for g in np.flatnonzero(free))
     return found
 
 
-def cleanlab_objectlab(workload: Workload) -> list[Finding]:
+def cleanlab_objectlab(workload: Workload) -> list[Suspicion]:
     """cleanlab's own three scores of boxes at its defaults, turned round; it has none for spurious labels."""
     from cleanlab.object_detection import rank  # type: ignore[import-untyped]
 
@@ -82,7 +84,7 @@ def cleanlab_objectlab(workload: Workload) -> list[Finding]:
         labels.append({"bboxes": workload.given.xyxy[given], "labels": workload.given.label[given]})
         predictions.append(np.array([*(boxes[kind == c] for c in range(classes)), None], dtype=object)[:-1])
         rows.append((given, predicted[np.argsort(kind, kind="stable")]))
-    found = []
+    found: list[Suspicion] = []
     for kind, call in (
         ("missing", rank.compute_overlooked_box_scores),
         ("badloc", rank.compute_badloc_box_scores),
@@ -92,7 +94,7 @@ def cleanlab_objectlab(workload: Workload) -> list[Finding]:
             for k, score in enumerate(np.asarray(scores, dtype=float)):
                 if not np.isnan(score):
                     g, p = (-1, int(predicted[k])) if kind == "missing" else (int(given[k]), -1)
-                    found.append(finding(workload, kind, g, p, 1.0 - float(score)))
+                    found.append((kind, g, p, 1.0 - float(score)))
     return found
 
 
