@@ -203,12 +203,21 @@ def map_labels(tool: AnnotationTool, predictor: Predictor, label_map: str | None
 
 
 def model_source(
-    tool: AnnotationTool, predictor: Predictor, mapping: LabelMap, settings: Settings, threshold: float | None = None
+    tool: AnnotationTool,
+    predictor: Predictor,
+    mapping: LabelMap,
+    settings: Settings,
+    threshold: float | None = None,
+    *,
+    probes: bool = False,
 ) -> ModelPredictions:
-    """A model over the tool's images; ``threshold`` is what it was loaded with, None where it is the model's own."""
+    """A model over the tool's images; ``threshold`` is what it was loaded with, None where it is the model's own.
+
+    ``probes``: ask it about the boxes that people drew as well.
+    """
     label_of = {c: t for c, t in zip(mapping.classes, mapping.targets, strict=True) if t is not None}
     reader = ImageReader(tool, settings.max_image_pixels)
-    return ModelPredictions(reader, predictor, label_of, settings.predict_batch, threshold)
+    return ModelPredictions(reader, predictor, label_of, settings.predict_batch, threshold, probes)
 
 
 def prediction_source(tool: AnnotationTool, options: SourceOptions, settings: Settings) -> PredictionSource:
@@ -224,7 +233,8 @@ def prediction_source(tool: AnnotationTool, options: SourceOptions, settings: Se
     if options.detector:
         threshold = FAINTEST if options.threshold is None else options.threshold
         predictor = load_model(options, settings.device, threshold)
-        return model_source(tool, predictor, map_labels(tool, predictor, options.label_map), settings, threshold)
+        mapping = map_labels(tool, predictor, options.label_map)
+        return model_source(tool, predictor, mapping, settings, threshold, probes=True)
     if isinstance(tool, Cvat):
         raise UsageError(
             f"CVAT keeps no predictions that {tool.target} could be held against",
@@ -239,7 +249,8 @@ def _cross_fit_source(tool: AnnotationTool, options: SourceOptions, settings: Se
     threshold = FAINTEST if options.threshold is None else options.threshold
     final = load_model(SourceOptions(detector=str(training.folder / MANIFEST)), settings.device, threshold)
     mapping = map_labels(tool, final, options.label_map)
-    return CrossFitPredictions(training, threshold, model_source(tool, final, mapping, settings, threshold))
+    source = model_source(tool, final, mapping, settings, threshold, probes=True)
+    return CrossFitPredictions(training, threshold, source)
 
 
 def training_folder(settings: Settings) -> Path:

@@ -180,6 +180,22 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """A model's answer about one box that somebody drew; the label they gave it is no part of the question.
+
+    Attributes:
+        box: the box in question, which is not turned.
+        chances: labels and their probabilities, those of none left out; what they lack to a sum of 1 is that no object
+            of these labels is there.
+        xyxy: where the model would draw the object.
+    """
+
+    box: Xyxy
+    chances: tuple[tuple[str, float], ...]
+    xyxy: Xyxy
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """Something in the raw data that cannot be scored; becomes a finding of its own kind, never a crash.
 
@@ -200,7 +216,8 @@ class Record:
     """One item with all that is known about it.
 
     ``predicted_by`` names the models that have looked at the item: one that is here but has no prediction below
-    found nothing, which is not the same as never having looked.
+    found nothing, which is not the same as never having looked. ``probes`` are the answers of the same model about
+    boxes of the submissions, where it was asked.
     """
 
     item: Item
@@ -208,6 +225,7 @@ class Record:
     predictions: tuple[Prediction, ...] = ()
     problems: tuple[Problem, ...] = ()
     predicted_by: tuple[str, ...] = ()
+    probes: tuple[Probe, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +285,7 @@ def record_to_dict(record: Record) -> dict[str, Any]:
         "predictions": [[p.label, shape_to_list(p.shape), p.confidence, p.model] for p in record.predictions],
         "problems": [[p.kind, p.message, p.annotation_id, p.submission_id] for p in record.problems],
         "predicted_by": list(record.predicted_by),
+        "probes": [probe_to_list(p) for p in record.probes],
     }
 
 
@@ -281,11 +300,23 @@ def record_from_dict(data: Mapping[str, Any]) -> Record:
         predictions=tuple(Prediction(label, shape_from_list(s), c, m) for label, s, c, m in data["predictions"]),
         problems=tuple(Problem(*p) for p in data["problems"]),
         predicted_by=tuple(data["predicted_by"]),
+        probes=tuple(map(probe_from_list, data.get("probes", ()))),  # older snapshots have none
     )
 
 
+def probe_to_list(probe: Probe) -> list[Any]:
+    """A probe as JSON-able data."""
+    return [list(probe.box), [list(chance) for chance in probe.chances], list(probe.xyxy)]
+
+
+def probe_from_list(data: Sequence[Any]) -> Probe:
+    """Inverse of :func:`probe_to_list`."""
+    box, chances, xyxy = data
+    return Probe(tuple(box), tuple((label, p) for label, p in chances), tuple(xyxy))
+
+
 def snapshot_hash(records: Iterable[Record]) -> str:
-    """SHA-256 (hex) over items and annotations in the given order; predictions do not count."""
+    """SHA-256 (hex) over items and annotations in the given order; predictions and probes do not count."""
     whole = hashlib.sha256()
     for record in records:
         data = record_to_dict(record)

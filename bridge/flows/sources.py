@@ -1,4 +1,4 @@
-"""Where the predictions for a scoring run come from."""
+"""Where the predictions for a scoring run come from, and what the model says about the boxes that people drew."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bridge.core.annotations import Box, Item, Prediction, Record
-from bridge.core.predictor import Detections, Predictor
+from bridge.core.annotations import Box, Item, Prediction, Probe, Record
+from bridge.core.predictor import Detections, Predictor, region_scorer
 from bridge.errors import ImageError
 from bridge.flows.failures import Failure
+from bridge.flows.probing import ask, boxes_to_ask
 from bridge.images import decode
 from bridge.tools import AnnotationTool
 
@@ -89,7 +90,8 @@ class ModelPredictions:
     """Runs a model over the images, ``batch`` at a time.
 
     ``label_of`` maps the model's class names to the target's label names; classes that are not in it are dropped.
-    ``threshold`` is what the predictor was loaded with; None where it is the model's own.
+    ``threshold`` is what the predictor was loaded with; None where it is the model's own. With ``probes``, a model that
+    can is also asked about each box that people drew.
     """
 
     reader: ImageReader
@@ -97,6 +99,7 @@ class ModelPredictions:
     label_of: Mapping[str, str]
     batch: int
     threshold: float | None = None
+    probes: bool = False
 
     @property
     def model(self) -> str:
@@ -130,7 +133,15 @@ class ModelPredictions:
             item=replace(record.item, height=image.shape[0], width=image.shape[1]),
             predictions=self._predictions(found),
             predicted_by=(self.predictor.name,),
+            probes=self._probes(record, image),
         )
+
+    def _probes(self, record: Record, image: npt.NDArray[np.uint8]) -> tuple[Probe, ...]:
+        scorer = region_scorer(self.predictor) if self.probes else None
+        if scorer is None:
+            return ()
+        boxes = boxes_to_ask(record, set(self.label_of.values()))
+        return ask(scorer, image, boxes, self.label_of, self.predictor.classes)
 
     def _predictions(self, found: Detections) -> tuple[Prediction, ...]:
         names = [self.label_of.get(name) for name in self.predictor.classes]

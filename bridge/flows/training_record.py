@@ -2,7 +2,7 @@
 
 ``training.json`` says how it was made and how good it is; ``manifest.json`` and ``model.safetensors`` are the model;
 ``predictions.json`` are the out-of-sample predictions as COCO results, ``images.json`` the COCO file whose image ids
-they use. An image's id is the tool's own item id.
+they use, ``probes.json`` what the same models said about the submitted boxes. An image's id is the tool's own item id.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from bridge.core.annotations import Box, Item, Prediction, Record
+from bridge.core.annotations import Box, Item, Prediction, Probe, Record, Xyxy, probe_from_list, probe_to_list
 from bridge.core.predictor import Detections
 from bridge.errors import Busy, NotFound, StoreError
 from bridge.flows.training_data import Picture, Sample, revision_of_record, unwritable, write_json
 
 RECORD, MANIFEST, WEIGHTS = "training.json", "manifest.json", "model.safetensors"
-PREDICTIONS, IMAGES = "predictions.json", "images.json"
+PREDICTIONS, IMAGES, PROBES = "predictions.json", "images.json", "probes.json"
 #: Raised whenever an older program could not read what this one writes.
 FORMAT = 1
 
@@ -33,11 +33,12 @@ FORMAT = 1
 @dataclass(frozen=True, slots=True)
 class Seen:
     """One image of a training: its ``item`` with the original's size, what was submitted for it then, and what a model
-    that never saw it found."""
+    that never saw it found, and said about the submitted boxes (by :func:`rounded` box)."""
 
     item: Item
     revision: str
     predictions: tuple[Prediction, ...]
+    probes: Mapping[Xyxy, Probe]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,14 @@ class CrossFit:
         folder: where it is recorded.
         record: what its ``training.json`` holds.
         name: names exactly these predictions.
+        labels: what was trained.
         seen: by item id.
     """
 
     folder: Path
     record: Mapping[str, Any]
     name: str
+    labels: frozenset[str]
     seen: Mapping[str, Seen]
 
     def of(self, item: Item) -> Seen | None:
@@ -150,6 +153,8 @@ def open_cross_fit(folder: Path) -> CrossFit:
     """
     record = read_record(folder)
     images, rows = _read(folder / IMAGES), _read(folder / PREDICTIONS)
+    # Trainings of older versions asked nothing.
+    asked = _read(folder / PROBES) if (folder / PROBES).exists() else {}
     try:
         if record is None:
             raise KeyError(RECORD)
@@ -166,22 +171,32 @@ def open_cross_fit(folder: Path) -> CrossFit:
                 Item(i["id"], i["file_name"], i["image"], i["width"], i["height"]),
                 i["revision"],
                 tuple(found[i["id"]]),
+                {rounded(probe.box): probe for probe in map(probe_from_list, asked.get(i["id"], ()))},
             )
             for i in images["images"]
         }
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StoreError(f"the training in {folder} is damaged: {error!r}", todo="Delete it and train again") from error
-    return CrossFit(folder, record, name, seen)
+    return CrossFit(folder, record, name, frozenset(labels.values()), seen)
+
+
+def rounded(box: Xyxy) -> Xyxy:
+    """A box to 1/100 pixel, by which it is known again: see :func:`bridge.core.annotations.revision_of`."""
+    x1, y1, x2, y2 = (round(value, 2) for value in box)
+    return (x1, y1, x2, y2)
 
 
 def write_predictions(
-    folder: Path, labels: Sequence[str], rows: Sequence[tuple[Sample, Picture, int, Detections]]
+    folder: Path,
+    labels: Sequence[str],
+    rows: Sequence[tuple[Sample, Picture, int, Detections, Sequence[Probe]]],
 ) -> None:
-    """Write ``images.json`` and ``predictions.json``.
+    """Write ``images.json``, ``predictions.json`` and ``probes.json``.
 
     Args:
         labels: the class names that ``Detections.label`` indexes.
-        rows: for each image its sample, picture, fold (from 1) and what was found, in pixels of the original.
+        rows: for each image its sample, picture, fold (from 1) and what was found and said about the boxes, in pixels
+            of the original.
     """
     images = [
         {
@@ -193,7 +208,7 @@ def write_predictions(
             "fold": fold,
             "revision": sample.revision,
         }
-        for sample, picture, fold, _ in rows
+        for sample, picture, fold, *_ in rows
     ]
     categories = [{"id": k + 1, "name": label} for k, label in enumerate(labels)]
     results = [
@@ -203,13 +218,14 @@ def write_predictions(
             "bbox": [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)],
             "score": confidence,
         }
-        for sample, _, _, found in rows
+        for sample, _, _, found, _ in rows
         for (x1, y1, x2, y2), label, confidence in zip(
             np.round(found.xyxy, 2).tolist(), found.label.tolist(), np.round(found.confidence, 4).tolist(), strict=True
         )
     ]
     write_json(folder / IMAGES, {"images": images, "categories": categories, "annotations": []})
     write_json(folder / PREDICTIONS, results)
+    write_json(folder / PROBES, {sample.item.id: [probe_to_list(p) for p in asked] for sample, *_, asked in rows})
 
 
 def copy_out(folder: Path, out: Path) -> Path:
@@ -221,7 +237,7 @@ def copy_out(folder: Path, out: Path) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
         # The manifest last: who reads it finds the weights there.
-        for name in (WEIGHTS, PREDICTIONS, IMAGES, RECORD, MANIFEST):
+        for name in (WEIGHTS, PREDICTIONS, PROBES, IMAGES, RECORD, MANIFEST):
             if (folder / name).exists():
                 shutil.copyfile(folder / name, out / name)
     except OSError as error:
