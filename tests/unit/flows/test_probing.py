@@ -118,7 +118,9 @@ class TestTheJourney:
         desk.picture(WRONG, TRUTH)
         result = desk.score(source(desk.tool))
         assert result.counts.probed == 4  # both people drew the cat's box
-        workload = build_workload("t", LabelSet(("dog", "cat")), [r for c in desk.store.chunks(result.run_id) for r in c])
+        workload = build_workload(
+            "t", LabelSet(("dog", "cat")), [r for c in desk.store.chunks(result.run_id) for r in c]
+        )
         assert workload.probes is not None
         filled = (50 * 40) / (75 * 45)
         expected = [[0, 0, 1], [1, 0, 0], [1 - filled, 0, filled], [0, 0, 1], [0, 1, 0]]

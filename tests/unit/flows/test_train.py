@@ -210,7 +210,8 @@ class TestAgain:
         """Above all no copies of the images."""
         result = nine.train()
         assert sorted(p.name for p in result.folder.iterdir()) == [
-            "images.json", "lock", "manifest.json", "model.safetensors", "predictions.json", "training.json",
+            "images.json", "lock", "manifest.json", "model.safetensors", "predictions.json", "probes.json",
+            "training.json",
         ]  # fmt: skip
 
     def test_two_at_once(self, nine: Gym) -> None:
