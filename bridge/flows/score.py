@@ -212,7 +212,7 @@ def _judge(
     begun_at = time.perf_counter()
     findings = check_records(target, begun.info.labels, records)
     findings += check_images(target, [fact for p in pages for fact in p.facts])
-    findings += _review(begun.info, records, counts, scorer, options)
+    findings = _one_each(findings + _review(begun.info, records, counts, scorer, options))
     seconds = time.perf_counter() - begun_at
     failures = tuple(f for p in pages for f in p.failures)
     _reopen_undone(store, target, findings, records, journal.now())
@@ -245,6 +245,15 @@ def _judge(
         },
     )
     return result
+
+
+def _one_each(findings: Sequence[Finding]) -> list[Finding]:
+    """Of findings that say the same about the same object, the likeliest; of equal ones the first."""
+    best: dict[str, Finding] = {}
+    for finding in findings:
+        if finding.id not in best or finding.score > best[finding.id].score:
+            best[finding.id] = finding
+    return list(best.values())
 
 
 def _reopen_undone(store: Store, target: str, findings: Sequence[Finding], records: Sequence[Record], at: str) -> None:

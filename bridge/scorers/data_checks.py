@@ -45,7 +45,10 @@ class ImageFacts:
 
 
 def check_records(target: str, labels: LabelSet, records: Iterable[Record]) -> list[Finding]:
-    """What is wrong with records as such: their problems, unknown labels, shapes without area or out of the image.
+    """What is wrong with records as such: their problems, unknown labels, objects drawn twice in the same place, shapes
+    without area or out of the image.
+
+    Of several equal objects of a submission, the first is not flagged.
 
     Raises:
         PluginError: a problem is of a kind that is no data check.
@@ -82,7 +85,15 @@ def _check_record(target: str, names: frozenset[str], record: Record) -> Iterato
             target, item, _kind(problem, item), problem.message, problem.submission_id, about, problem.annotation_id
         )
     for submission in record.submissions:
+        first: dict[str, str] = {}
         for annotation in submission.annotations:
+            original = first.setdefault(annotation.revision, annotation.id)
+            if original != annotation.id:
+                reason = f"The same {annotation.label} is labelled twice in the same place."
+                yield _finding(
+                    target, item, ErrorType.EXTRA, reason, submission.id, annotation, annotation.id, Fix("delete"),
+                    {"double_of": original},
+                )  # fmt: skip
             for error, reason, fix in _check_object(names, item, annotation):
                 yield _finding(target, item, error, reason, submission.id, annotation, annotation.id, fix)
 

@@ -9,6 +9,7 @@ from bridge.core.annotations import Annotation, Prediction
 from bridge.core.findings import REVIEWED_TYPES, ErrorType, Finding, Fix, finding_id
 from bridge.core.objects import Unit, Workload
 from bridge.scorers import Suspects
+from bridge.scorers.doubles import suspicion, twin
 
 
 def findings(workload: Workload, suspects: Suspects, scorer: str) -> list[Finding]:
@@ -29,7 +30,9 @@ def findings(workload: Workload, suspects: Suspects, scorer: str) -> list[Findin
         unit = workload.units[unit_of_given[g] if g >= 0 else unit_of_predicted[p]]
         annotation = workload.annotations[g] if g >= 0 else None
         prediction = workload.predictions[p] if p >= 0 else None
-        finding = _finding(workload.target, unit, REVIEWED_TYPES[code], annotation, prediction, score, iou, scorer)
+        error = REVIEWED_TYPES[code]
+        double = _double(workload, g, score) if error is ErrorType.EXTRA else None
+        finding = _finding(workload.target, unit, error, annotation, prediction, score, iou, double, scorer)
         known = found.get(finding.id)
         if known is None or finding.score > known.score:
             found[finding.id] = finding
@@ -44,17 +47,30 @@ def _finding(
     prediction: Prediction | None,
     score: float,
     iou: float,
+    double: tuple[Annotation, float] | None,
     scorer: str,
 ) -> Finding:
-    evidence = {
+    evidence: dict[str, Any] = {
         "confidence": 0.0 if prediction is None else prediction.confidence,
         "iou": iou,
         "model": None if prediction is None else prediction.model,
         "predicted_label": None if prediction is None else prediction.label,
     }
     fix, reason = _fix(error, annotation, prediction), _reason(error, annotation, prediction, iou)
+    if double is not None:
+        other, overlap = double
+        evidence["double_of"] = other.id
+        reason = f"Another {other.label} is labelled in the same place (IoU {overlap:.2f}): one object, drawn twice?"
     label = _label(annotation, prediction)
     return one_finding(target, unit, error, annotation, label, score, reason, fix, scorer, evidence)
+
+
+def _double(workload: Workload, row: int, score: float) -> tuple[Annotation, float] | None:
+    """The label that an extra one is held to double, and their IoU; None where something else speaks more for it."""
+    other, iou = twin(workload.given, row)
+    if other < 0 or suspicion(iou) < score / 2:
+        return None
+    return workload.annotations[other], iou
 
 
 def one_finding(

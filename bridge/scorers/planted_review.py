@@ -40,6 +40,7 @@ from bridge.scorers.box_evidence import (
     propose,
 )
 from bridge.scorers.content_order import ContentOrder, content_order
+from bridge.scorers.doubles import doubled
 from bridge.scorers.error_odds import ErrorOdds, learn
 from bridge.scorers.practice import (
     EXTRA,
@@ -180,6 +181,9 @@ class _Judge:
         if self.second is not None and probes is not None:
             here = probes.rows(slice(first_given, first_given + len(given)))
             chances = self.second.combined(given, here, chances, self.fold[given.unit])
+        twice = doubled(given, np.maximum(seen.column("same_backing"), seen.column("other_backing")), self.chunk)
+        chances *= (1 - twice)[:, None]
+        chances[:, EXTRA] += twice
         by_other = seen.column("other_backing") > seen.column("same_backing")
         any_row = np.where(by_other, seen.other, seen.same)
         any_iou = np.where(by_other, seen.other_iou, seen.same_iou)

@@ -48,6 +48,14 @@ def test_finds_each_kind_of_error(six: Desk) -> None:
     assert run.snapshot == result.snapshot
 
 
+def test_an_extra_label_that_is_a_double_too_is_one_finding(desk: Desk) -> None:
+    desk.picture((*TRUTH, ("cat", ELSEWHERE), ("cat", ELSEWHERE)))
+    result = desk.score()
+    assert result.findings == {"extra": 2}
+    assert sorted(f.finding.scorer for f in desk.findings()) == ["data-checks-1", "object-review-1"]
+    assert max(f.finding.score for f in desk.findings()) == 1.0
+
+
 def test_again_finds_the_same_and_nothing_new(six: Desk) -> None:
     first, ids = six.score(), {f.finding.id for f in six.findings()}
     again = six.score()

@@ -51,6 +51,20 @@ def test_good_objects_are_left_alone(shape: Shape) -> None:
     assert check(shape) == []
 
 
+@pytest.mark.parametrize("shape", [Box(20, 20, 30, 30, 15), Polygon(((0, 0), (9, 0), (9, 9))), Tag()])
+def test_an_object_labelled_twice_to_the_last_digit(shape: Shape) -> None:
+    equal = tuple(Annotation(name, "cat", shape) for name in ("b", "a", "c"))
+    others = (Annotation("d", "dog", shape), Annotation("e", "cat", Box(20, 20, 31, 30, 15)))
+    somebody_else = Submission("t", "other", equal[:1])
+    found = check_records("t", LABELS, [Record(ITEM, (Submission("s", "ann", (*equal, *others)), somebody_else))])
+    assert [(f.error, f.annotation_ids, f.fix) for f in found] == [
+        (ErrorType.EXTRA, ("a",), Fix("delete")),
+        (ErrorType.EXTRA, ("c",), Fix("delete")),
+    ]
+    assert {f.evidence["double_of"] for f in found} == {"b"}
+    assert found[0].reason == "The same cat is labelled twice in the same place."
+
+
 @pytest.mark.parametrize(
     ("shape", "reason"),
     [
