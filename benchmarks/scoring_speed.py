@@ -1,6 +1,6 @@
 """How fast labels are scored, beside cleanlab on the same input in the same run.
 
-``python benchmarks/scoring_speed.py [--images N] [--seed N] [--write DIR] [--flat] [--no-peer]``
+``python benchmarks/scoring_speed.py [--images N] [--seed N] [--write DIR] [--flat] [--table] [--long] [--no-peer]``
 
 The input is made up from a seed, in the proportions of COCO: images of 640 x 480 px with 7 objects and 20 predictions
 on average, 80 classes. Objects have random places and log-normal sizes. Nine in ten objects are predicted with a
@@ -8,18 +8,22 @@ jittered box and a confidence between .3 and 1, one in twenty of those with anot
 random boxes with low confidences. One in twenty labels is dropped, and one in twenty has another class. With
 ``--write`` the input is written as COCO files, ``instances.json`` and ``predictions.json``, and nothing is timed. With
 ``--flat`` the scorers are handed columns, without an object in Python for each box: scoring alone, and its memory.
+``--table`` does so for 5,000, 20,000 and 118,000 images (COCO's training set), each figure in a process of its own;
+cleanlab, which takes five minutes for the last, is left out there but with ``--long``.
 
-CPU seconds are the figure to trust on a shared machine. Peak memory is that of the process so far, so ours is measured
-before the peer runs.
+CPU seconds are the figure to trust on a shared machine. Peak memory is that of the process so far, input included, so
+ours is measured before the peer runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import resource
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +39,8 @@ from bridge.scorers.planted_review import PlantedReview
 
 WIDTH, HEIGHT, CLASSES = 640, 480, 80
 OBJECTS, PREDICTIONS = 7, 20
+#: The sizes of the table; the peer takes minutes from the last on.
+SIZES = (5_000, 20_000, 118_000)
 
 T = TypeVar("T")
 Floats = npt.NDArray[np.float64]
@@ -174,8 +180,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", type=Path, help="write the input as COCO files into this folder, and stop")
     parser.add_argument("--flat", action="store_true", help="hand the scorers columns only")
+    parser.add_argument("--table", action="store_true", help="a table over three sizes, columns only")
+    parser.add_argument("--long", action="store_true", help="in the table, let cleanlab judge the largest size too")
     parser.add_argument("--no-peer", action="store_true", help="leave cleanlab out")
     options = parser.parse_args()
+    if options.table:
+        _print_table(options.seed, () if options.no_peer else SIZES if options.long else SIZES[:-1])
+        return
     data = make_up(options.images, options.seed)
     print(f"{data.images} images, {len(data.label_box)} labels, {len(data.predicted_box)} predictions")
     if options.write:
@@ -187,6 +198,38 @@ def main() -> None:
         print(f"cleanlab rank  {theirs:7.3f} s  CPU -> {data.images / theirs:10.0f} images/s")
         print(f"peak memory with cleanlab {_peak_mib():.0f} MiB")
         print(f"ratio {theirs / ours:.0f}")
+
+
+def _print_table(seed: int, with_peer: tuple[int, ...]) -> None:
+    print("| images | scorer | CPU s | images/s | peak MiB | CPU s to ours |")
+    print("|---|---|---|---|---|---|")
+    for images in SIZES:
+        ours = 0.0
+        peers = (("cleanlab rank", run_cleanlab),) if images in with_peer else ()
+        for name, job in (("planted review", _planted_review), *peers):
+            spent, peak = _measured_alone(job, images, seed)
+            ours = ours or spent
+            cells = f"{images:,}", name, f"{spent:.2f}", f"{images / spent:,.0f}", f"{peak:.0f}", f"{spent / ours:.0f}"
+            print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _measured_alone(prepare: Callable[[MadeUp], Callable[[], Any]], images: int, seed: int) -> tuple[float, float]:
+    """CPU seconds and peak memory in MiB of a fresh process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_measured, prepare, images, seed).result()
+
+
+def _measured(prepare: Callable[[MadeUp], Callable[[], Any]], images: int, seed: int) -> tuple[float, float]:
+    _, spent = timed(prepare(make_up(images, seed)))
+    return spent, _peak_mib()
+
+
+def _planted_review(data: MadeUp) -> Callable[[], Any]:
+    """What the library takes to load is not timed, as with the peer."""
+    import sklearn.ensemble  # noqa: F401
+
+    workload = as_columns(data)
+    return lambda: PlantedReview().score(workload)
 
 
 def _time_flat(data: MadeUp) -> float:

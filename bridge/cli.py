@@ -20,6 +20,7 @@ from bridge.errors import DataError, LabelbridgeError, NotFound, UsageError
 from bridge.flows import report_data
 from bridge.flows.cross_fit import CrossFitPredictions
 from bridge.flows.failures import raise_if_any
+from bridge.flows.independence import Independence
 from bridge.flows.prelabel import prelabel as run_prelabel
 from bridge.flows.push import PushOptions
 from bridge.flows.push import push as run_push
@@ -180,7 +181,12 @@ def score(
         output.warn(
             f"{counts.unpredicted} items were not scored: there are no predictions for them (prelabel, or --detector)."
         )
+    for warning in result.independence.warnings(target):
+        output.warn(warning)
+    for note in result.independence.notes():
+        output.say(note)
     output.table("", ("error", "findings"), list(result.findings.items()))
+    output.team(result.team)
     rate = counts.items / max(result.seconds, 1e-9)
     output.say(
         f"{result.new} new, {result.withdrawn} withdrawn since the last run. "
@@ -285,6 +291,8 @@ def findings(
         )
         total = chosen.counts.get("findings", len(found))
     output.say(f"Run {chosen.id} of {target}: {len(found)} of {total} findings")
+    for warning in Independence.from_dict(chosen.counts.get("independence", {})).warnings(target):
+        output.warn(warning)
     for stored in found:
         finding = stored.finding
         output.say(f"{finding.score:.2f}  {finding.error:<11}  {stored.state:<9}  {finding.id}  {finding.item_name}")

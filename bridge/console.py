@@ -16,6 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from bridge.core.findings import REVIEWED_TYPES
+from bridge.core.team import LOW_KAPPA, Team
 from bridge.errors import LabelbridgeError, PartialFailure
 from bridge.flows.progress import Progress, silent
 
@@ -56,6 +58,19 @@ class Output:
         for row in cells:
             table.add_row(*(_cell(value) for value in row))
         self.out.print(table)
+
+    def team(self, team: Team) -> None:
+        """How far the people agree and what each gets wrong; nothing where nobody is known by name."""
+        if team.items:
+            alpha = "no alpha with less than two classes in use" if team.alpha is None else f"alpha {team.alpha:.2f}"
+            self.say(f"{team.items} items were labelled by several people: {alpha}.")
+        if team.unclear:
+            classes = ", ".join(f"{c.label} ({c.kappa:.2f})" for c in team.unclear)
+            self.say(f"Kappa below {LOW_KAPPA}, look at the guideline of: {classes}")
+        if team.people:
+            columns = ("annotator", "objects", "kappa", *(f"{str(e).replace('_', ' ')} /100" for e in REVIEWED_TYPES))
+            rows = [(p.name, p.objects, p.kappa, *(p.errors[str(e)] for e in REVIEWED_TYPES)) for p in team.people]
+            self.table("", columns, rows)
 
     def error(self, error: LabelbridgeError) -> None:
         # A partial failure comes behind the result, which lists it, and programs are promised one value.

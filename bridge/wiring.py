@@ -14,6 +14,7 @@ from typing import Any
 
 from bridge.core.label_map import LabelMap, match_labels
 from bridge.core.predictor import Predictor
+from bridge.core.provenance import Provenance
 from bridge.core.training import Trainer
 from bridge.dialects.label_map_file import read_label_map
 from bridge.errors import ConfigError, PluginError, UsageError
@@ -23,8 +24,10 @@ from bridge.flows.progress import Progress
 from bridge.flows.score import Journal
 from bridge.flows.sources import FilePredictions, ImageReader, ModelPredictions, PredictionSource, StoredPredictions
 from bridge.flows.train import Bench
+from bridge.flows.trained_models import TrainedModels, manifest_provenance
 from bridge.flows.training_record import MANIFEST, latest
 from bridge.formats.coco import CocoDataset, load_results
+from bridge.formats.prediction_notes import notes_path, read_notes
 from bridge.settings import Settings
 from bridge.store import Store
 from bridge.store.stored_memory import StoredMemory
@@ -208,16 +211,20 @@ def model_source(
     mapping: LabelMap,
     settings: Settings,
     threshold: float | None = None,
+    origin: Provenance | None = None,
     *,
     probes: bool = False,
 ) -> ModelPredictions:
-    """A model over the tool's images; ``threshold`` is what it was loaded with, None where it is the model's own.
+    """A model over the tool's images.
 
-    ``probes``: ask it about the boxes that people drew as well.
+    Args:
+        threshold: what it was loaded with; None where it is the model's own.
+        origin: what it was trained on, where that is known.
+        probes: ask it about the boxes that people drew as well.
     """
     label_of = {c: t for c, t in zip(mapping.classes, mapping.targets, strict=True) if t is not None}
     reader = ImageReader(tool, settings.max_image_pixels)
-    return ModelPredictions(reader, predictor, label_of, settings.predict_batch, threshold, probes)
+    return ModelPredictions(reader, predictor, label_of, settings.predict_batch, threshold, origin, probes)
 
 
 def prediction_source(tool: AnnotationTool, options: SourceOptions, settings: Settings) -> PredictionSource:
@@ -234,22 +241,31 @@ def prediction_source(tool: AnnotationTool, options: SourceOptions, settings: Se
         threshold = FAINTEST if options.threshold is None else options.threshold
         predictor = load_model(options, settings.device, threshold)
         mapping = map_labels(tool, predictor, options.label_map)
-        return model_source(tool, predictor, mapping, settings, threshold, probes=True)
+        origin = _origin(options.detector, predictor, settings)
+        return model_source(tool, predictor, mapping, settings, threshold, origin, probes=True)
     if isinstance(tool, Cvat):
         raise UsageError(
             f"CVAT keeps no predictions that {tool.target} could be held against",
             expected="a model to hold it against, or predictions",
             todo="Name one: --detector NAME, or --predictions FILE",
         )
-    return StoredPredictions(options.model)
+    origins = TrainedModels(training_folder(settings)).provenance
+    return StoredPredictions(options.model, origins, ImageReader(tool, settings.max_image_pixels))
+
+
+def _origin(detector: str, predictor: Predictor, settings: Settings) -> Provenance | None:
+    """What a model was trained on: its own manifest knows it wherever it was copied to, the data folder by its name."""
+    own = manifest_provenance(Path(detector)) if detector.lower().endswith(".json") else None
+    return own or TrainedModels(training_folder(settings)).provenance(predictor.name)
 
 
 def _cross_fit_source(tool: AnnotationTool, options: SourceOptions, settings: Settings) -> CrossFitPredictions:
     training = latest(training_folder(settings), tool.target)
     threshold = FAINTEST if options.threshold is None else options.threshold
-    final = load_model(SourceOptions(detector=str(training.folder / MANIFEST)), settings.device, threshold)
-    mapping = map_labels(tool, final, options.label_map)
-    source = model_source(tool, final, mapping, settings, threshold, probes=True)
+    manifest = training.folder / MANIFEST
+    final = load_model(SourceOptions(detector=str(manifest)), settings.device, threshold)
+    mapping, origin = map_labels(tool, final, options.label_map), manifest_provenance(manifest)
+    source = model_source(tool, final, mapping, settings, threshold, origin, probes=True)
     return CrossFitPredictions(training, threshold, source)
 
 
@@ -289,10 +305,13 @@ def _file_source(tool: AnnotationTool, options: SourceOptions) -> FilePrediction
                 todo="Name the COCO file that the ids belong to: --predictions-index FILE",
             )
         index = Path(rest)
-    model = options.model or options.predictions.stem
+    origin, seen = read_notes(options.predictions) or (None, None)
+    model = options.model or (origin.model if origin else options.predictions.stem)
     dataset = CocoDataset.open(index, None)
     by_name = load_results(options.predictions, dataset, model)
-    return FilePredictions(model, by_name, sha256(options.predictions.read_bytes()).hexdigest())
+    notes = notes_path(options.predictions).read_bytes() if origin else b""
+    content = sha256(options.predictions.read_bytes() + notes).hexdigest()
+    return FilePredictions(model, by_name, content, origin, seen)
 
 
 def serve(

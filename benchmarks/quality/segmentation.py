@@ -39,8 +39,8 @@ COLOURED = 8
 SMALLEST = 8
 
 
-def read(folder: Path, images: int) -> list[tuple[Image, list[Bools], int]]:
-    """(BGR picture, masks of its objects, their class: 1 grey, 2 coloured), at half size."""
+def read(folder: Path, images: int, shrink: int = 2) -> list[tuple[Image, list[Bools], int]]:
+    """(BGR picture, masks of its objects, their class: 1 grey, 2 coloured), ``shrink`` times smaller."""
     coco = json.loads((folder / "instances.json").read_text())
     objects = defaultdict(list)
     for a in coco["annotations"]:
@@ -48,7 +48,7 @@ def read(folder: Path, images: int) -> list[tuple[Image, list[Bools], int]]:
     out = []
     for entry in sorted(coco["images"], key=lambda i: i["file_name"])[:images]:
         picture = cv2.imread(str(folder / "images" / entry["file_name"]))
-        size = (picture.shape[1] // 2, picture.shape[0] // 2)
+        size = (picture.shape[1] // shrink, picture.shape[0] // shrink)
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         masks = []
         for rle in objects[entry["id"]]:

@@ -6,6 +6,10 @@ own for a rater who saw the image but not the object.
 
 All coefficients are 1 for full agreement, 0 for as much as by chance, below 0 for less, and None where the question has
 no answer: nothing was rated twice, or only one class was ever used, so that chance would agree fully too.
+
+Cohen's kappa, Fleiss' and alpha sink with prevalence: where nearly all subjects are of one class, a few quarrels look
+like chance. Clustered objects are such subjects, for the places where nobody saw anything are not among them.
+:func:`object_kappa` is made for those.
 """
 
 from __future__ import annotations
@@ -86,6 +90,19 @@ def class_counts(ratings: Ints) -> Ints:
     counts = np.zeros((len(ratings), classes), dtype=np.int64)
     np.add.at(counts, (rows, ratings[rows, columns]), 1)
     return counts
+
+
+def object_kappa(agreed: int, marked: int) -> float | None:
+    """Kappa of two raters who mark objects: ``2 * agreed / marked``, in [0, 1].
+
+    It is what Cohen's kappa comes to when the places at which neither marks anything count as agreement and there is
+    no end to them, and is known as positive agreement or F1 (Hripcsak and Rothschild, 2005, JAMIA 12:296).
+
+    Args:
+        agreed: objects that both marked, as the same class.
+        marked: objects that one marked plus those that the other did.
+    """
+    return 2 * agreed / marked if marked else None
 
 
 def pair_kappas(ratings: Ints) -> Floats:

@@ -17,6 +17,8 @@ from typing import Any, Literal
 from bridge.errors import DataError
 
 Xyxy = tuple[float, float, float, float]
+#: Whether an image is among those that a model was trained on: ``in`` or ``out`` of its sample.
+Sample = Literal["in", "out", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +218,9 @@ class Record:
     """One item with all that is known about it.
 
     ``predicted_by`` names the models that have looked at the item: one that is here but has no prediction below
-    found nothing, which is not the same as never having looked. ``probes`` are the answers of the same model about
-    boxes of the submissions, where it was asked.
+    found nothing, which is not the same as never having looked. ``samples`` tells for each of them whether it was
+    trained on this image; empty where that is known of none. ``probes`` are the answers of the same model about boxes
+    of the submissions, where it was asked.
     """
 
     item: Item
@@ -225,7 +228,14 @@ class Record:
     predictions: tuple[Prediction, ...] = ()
     problems: tuple[Problem, ...] = ()
     predicted_by: tuple[str, ...] = ()
+    samples: tuple[Sample, ...] = ()
     probes: tuple[Probe, ...] = ()
+
+    @property
+    def sample_of(self) -> dict[str, Sample]:
+        """``samples`` by the model's name."""
+        known: Sequence[Sample] = self.samples or ["unknown"] * len(self.predicted_by)
+        return dict(zip(self.predicted_by, known, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +295,7 @@ def record_to_dict(record: Record) -> dict[str, Any]:
         "predictions": [[p.label, shape_to_list(p.shape), p.confidence, p.model] for p in record.predictions],
         "problems": [[p.kind, p.message, p.annotation_id, p.submission_id] for p in record.problems],
         "predicted_by": list(record.predicted_by),
+        "samples": list(record.samples),
         "probes": [probe_to_list(p) for p in record.probes],
     }
 
@@ -300,6 +311,7 @@ def record_from_dict(data: Mapping[str, Any]) -> Record:
         predictions=tuple(Prediction(label, shape_from_list(s), c, m) for label, s, c, m in data["predictions"]),
         problems=tuple(Problem(*p) for p in data["problems"]),
         predicted_by=tuple(data["predicted_by"]),
+        samples=tuple(data.get("samples", ())),
         probes=tuple(map(probe_from_list, data.get("probes", ()))),  # older snapshots have none
     )
 

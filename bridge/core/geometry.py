@@ -1,4 +1,4 @@
-"""Boxes and polygons in the one geometry of the house: areas, overlap, rotation, and which rows to compare.
+"""Boxes and polygons in the one geometry of the house: areas, overlap and rotation.
 
 Arrays of boxes are (N, 4) float64 ``x1, y1, x2, y2`` in pixels, half-open, origin top-left; rotations are (N,) float64
 degrees clockwise about the centre of the box. Every function takes any float: a box with a coordinate that is not
@@ -8,7 +8,7 @@ finite, or without area, has area 0 and overlaps nothing. No function answers Na
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -67,35 +67,6 @@ def iou_matrix(a: Floats, b: Floats, rotation_a: Floats | None = None, rotation_
     ra = None if rotation_a is None else rotation_a[i]
     rb = None if rotation_b is None else rotation_b[j]
     return pair_iou(a[i], b[j], ra, rb).reshape(len(a), len(b))
-
-
-def same_unit_pairs(given_unit: Ints, predicted_unit: Ints, chunk: int = 1 << 21) -> Iterator[tuple[Ints, Ints]]:
-    """All pairs (given row, predicted row) of the same unit.
-
-    Args:
-        given_unit: (N,) int64, not falling.
-        predicted_unit: (M,) int64, not falling.
-        chunk: most pairs to yield at a time; bounds the memory (about 100 bytes a pair with an IoU on top). A single
-            given row with more partners than this is not split.
-
-    Yields:
-        Two (P,) int64 arrays, ``P`` at least 1: given rows, not falling, and predicted rows, rising within one given
-        row.
-    """
-    first = np.searchsorted(predicted_unit, given_unit, side="left")
-    partners = np.searchsorted(predicted_unit, given_unit, side="right") - first
-    ends = np.cumsum(partners)
-    start = 0
-    while start < len(given_unit):
-        before = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, before + chunk, side="right")))
-        count = partners[start:stop]
-        total = int(ends[stop - 1] - before)
-        if total:
-            given = np.repeat(np.arange(start, stop), count)
-            run_start = np.repeat(ends[start:stop] - count - before, count)
-            yield given, np.repeat(first[start:stop], count) + (np.arange(total) - run_start)
-        start = stop
 
 
 def clip_to_image(xyxy: Floats, width: float, height: float) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from bridge.core.annotations import Xyxy
 
 Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,3 +70,36 @@ class MaskCrop:
         """Intersection over union in pixels, in [0, 1]; 0 of two empty masks."""
         shared = self.shared(other)
         return shared / (self.area + other.area - shared) if shared else 0.0
+
+    def cover(self, others: Iterable[tuple[MaskCrop, float]]) -> float:
+        """How far other masks cover this one: the mean over its pixels of the highest weight of those that hold each.
+
+        Args:
+            others: masks with their weights in [0, 1].
+
+        Returns:
+            In [0, 1]; 0 of an empty mask.
+        """
+        area = self.area
+        return float(self._painted(others)[self.bits].sum()) / area if area else 0.0
+
+    def without(self, others: Sequence[MaskCrop], keep: MaskCrop) -> MaskCrop:
+        """This mask less the pixels that any of ``others`` holds and ``keep`` does not; the crop stays as it is."""
+        if not others:
+            return self
+        gone = self._painted((other, 1.0) for other in others) > self._painted([(keep, 1.0)])
+        return MaskCrop(self.left, self.top, self.bits & ~gone)
+
+    def _painted(self, others: Iterable[tuple[MaskCrop, float]]) -> Floats:
+        """The highest weight at each pixel of the crop, (h, w) float64; 0 where there is none."""
+        height, width = self.bits.shape
+        out = np.zeros((height, width))
+        for other, weight in others:
+            top, left = max(self.top, other.top), max(self.left, other.left)
+            bottom = min(self.top + height, other.top + other.bits.shape[0])
+            right = min(self.left + width, other.left + other.bits.shape[1])
+            if top < bottom and left < right:
+                place = out[top - self.top : bottom - self.top, left - self.left : right - self.left]
+                bits = other.bits[top - other.top : bottom - other.top, left - other.left : right - other.left]
+                np.maximum(place, weight * bits, out=place)
+        return out

@@ -139,7 +139,7 @@ def build_workload(target: str, labels: LabelSet, records: Sequence[Record]) -> 
 
 def _beside(predictions: list[Prediction], annotations: Sequence[Annotation]) -> list[Prediction]:
     """The predicted boxes but for those that show an outlined object, and no labelled box as well or better."""
-    outlined = [box for a in annotations if (box := _envelope(a.shape)) is not None]
+    outlined = [box for a in annotations if (box := outline_envelope(a.shape)) is not None]
     if not outlined or not predictions:
         return predictions
     boxes = np.array([box_envelope(p.shape) for p in predictions if isinstance(p.shape, Box)])
@@ -150,7 +150,7 @@ def _beside(predictions: list[Prediction], annotations: Sequence[Annotation]) ->
     return [p for p, told in zip(predictions, is_told.tolist(), strict=True) if not told]
 
 
-def _envelope(shape: object) -> Xyxy | None:
+def outline_envelope(shape: object) -> Xyxy | None:
     """The box around a polygon or a mask; None for other shapes and broken ones."""
     if isinstance(shape, Polygon) and len(shape.points) > 2:
         box = envelope(shape.points)

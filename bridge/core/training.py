@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.core.predictor import Predictor
+from bridge.core.provenance import Provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +109,11 @@ class Trainer(Protocol):
     @property
     def recipe(self) -> Mapping[str, Any]:
         """JSON-able: the network, the digest of the weights it starts from, and all that shapes the training beside
-        the images, the seed and the number of epochs. Where those weights were trained on a target's images, its
-        ``trained_on`` names the target."""
+        the images, the seed and the number of epochs."""
+
+    @property
+    def start(self) -> Provenance | None:
+        """What the weights it starts from were trained on by labelbridge; None where they were not."""
 
     @property
     def side(self) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bridge.core.annotations import Record
+from bridge.core.provenance import Provenance
 from bridge.flows.failures import Failure
 from bridge.flows.probing import boxes_to_ask
 from bridge.flows.sources import ModelPredictions
@@ -38,6 +39,9 @@ class CrossFitPredictions:
     def key(self) -> list[Any]:
         return ["cross-fit", self.training.folder.name, self.training.name, self.threshold]
 
+    def provenance(self, model: str) -> Provenance | None:
+        return self.training.provenance if model == self.model else self.final.provenance(model)
+
     def attach(self, records: Sequence[Record]) -> tuple[list[Record], list[Failure]]:
         new, failures = self.final.attach([r for r in records if self.training.of(r.item) is None])
         by_id = {record.item.id: record for record in new}
@@ -51,6 +55,7 @@ class CrossFitPredictions:
             item=replace(record.item, width=seen.item.width, height=seen.item.height),
             predictions=tuple(p for p in seen.predictions if p.confidence >= self.threshold),
             predicted_by=(self.training.name,),
+            samples=("out",),
             probes=tuple(
                 replace(known, box=box)
                 for box in boxes_to_ask(record, self.training.labels)

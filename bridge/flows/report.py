@@ -7,7 +7,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bridge.core.annotations import Box, Polygon, Shape
-from bridge.core.findings import Finding, State
+from bridge.core.findings import REVIEWED_TYPES, Finding, State
 from bridge.core.geometry import Point, box_corners, envelope
+from bridge.core.team import LOW_KAPPA, Team
 from bridge.flows import report_charts
 from bridge.images import crop_jpeg, crop_window, to_data_uri
 from bridge.store.rows import PrecisionRow
@@ -60,8 +61,10 @@ class ReportData:
         confusion: (C + 1, C + 1) int64, rows the class as labelled, columns the class as predicted; the last row counts
             predictions without an annotation, the last column annotations without a prediction.
         precision: how often reviewers agreed so far.
+        team: how far those who labelled agree, and which errors each makes.
         min_score: findings below it are not pushed for review.
         gallery: how many of the worst findings are shown with their image.
+        warnings: what a reader must know before they trust the findings.
     """
 
     target: str
@@ -81,7 +84,9 @@ class ReportData:
     confidence: Histogram
     min_score: float
     precision: Sequence[PrecisionRow] = ()
+    team: Team = field(default_factory=Team)
     gallery: int = 60
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +150,8 @@ def build_report(data: ReportData, image_of: Callable[[Finding], Image | None]) 
         script_hash=digest,
         cards=_cards(data, image_of),
         most_rows=MOST_ROWS,
+        low_kappa=LOW_KAPPA,
+        error_types=REVIEWED_TYPES,
         title_of=report_charts.title_of,
         **_summary(data),
         **_charts(data),

@@ -9,11 +9,13 @@ import numpy.typing as npt
 
 from bridge.core.annotations import Item, Record
 from bridge.core.findings import Finding
-from bridge.core.geometry import pair_iou, same_unit_pairs
 from bridge.core.matching import content_rank, match_pairs
 from bridge.core.metrics import confusion_matrix, histogram
 from bridge.core.objects import Workload, build_workload
+from bridge.core.overlaps import overlapping
+from bridge.core.team import Team
 from bridge.errors import LabelbridgeError
+from bridge.flows.independence import Independence
 from bridge.flows.report import Histogram, ReportData
 from bridge.flows.sources import ImageReader
 from bridge.settings import Settings
@@ -67,7 +69,9 @@ def collect(store: Store, run: Run, *, gallery: int, created_at: str, min_score:
         confidence=Histogram(np.linspace(0, 1, _BINS + 1), matched, unmatched),
         min_score=min_score,
         precision=store.precision(run.target),
+        team=Team.from_dict(counts["team"]) if "team" in counts else Team(),
         gallery=gallery,
+        warnings=Independence.from_dict(counts.get("independence", {})).warnings(run.target),
     )
 
 
@@ -100,8 +104,7 @@ def _matches(workload: Workload) -> tuple[Ints, Ints]:
     """Rows of annotations and predictions that are one object: one to one, whatever their classes."""
     given, predicted = workload.given, workload.predicted
     kept: list[tuple[Ints, Ints, npt.NDArray[np.float64]]] = []
-    for g, p in same_unit_pairs(given.unit, predicted.unit):
-        iou = pair_iou(given.xyxy[g], predicted.xyxy[p], given.rotation[g], predicted.rotation[p])
+    for g, p, iou in overlapping(given, predicted):
         near = iou >= _MATCH_IOU
         kept.append((g[near], p[near], iou[near] * predicted.confidence[p[near]]))
     if not kept:

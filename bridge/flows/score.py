@@ -11,11 +11,13 @@ from functools import partial
 
 from bridge.core.annotations import Record
 from bridge.core.findings import ErrorType, Event, Finding, State
-from bridge.core.objects import build_workload
+from bridge.core.objects import Workload, build_workload
+from bridge.core.team import Team, team_of
 from bridge.errors import DataError, ImageError
 from bridge.flows.durable import Durable, Step
 from bridge.flows.failures import Failure
 from bridge.flows.fixed import is_fixed, order_of
+from bridge.flows.independence import Independence
 from bridge.flows.progress import Progress
 from bridge.flows.sources import PredictionSource
 from bridge.images import size_of
@@ -23,6 +25,7 @@ from bridge.scorers import RecordReview, Scorer, explain
 from bridge.scorers.class_review import ClassReview
 from bridge.scorers.consensus_review import ConsensusReview, beside
 from bridge.scorers.data_checks import ImageFacts, check_images, check_records
+from bridge.scorers.in_sample import lowered
 from bridge.scorers.instance_review import InstanceReview
 from bridge.store import Store
 from bridge.tools import AnnotationTool, TargetInfo
@@ -68,7 +71,8 @@ class Counts:
 class ScoreResult:
     """One finished run. ``findings`` counts all of them by error type; ``new`` those nobody had seen before.
 
-    ``seconds`` is what judging took, without reading, predicting and storing.
+    ``seconds`` is what judging took, without reading, predicting and storing. ``team`` is what the findings and the
+    overlap of the submissions say about those who labelled.
     """
 
     run_id: str
@@ -78,6 +82,8 @@ class ScoreResult:
     withdrawn: int
     snapshot: str
     seconds: float
+    team: Team
+    independence: Independence
     failures: tuple[Failure, ...] = ()
 
 
@@ -142,7 +148,7 @@ def score(
             if cursor is None:
                 break
         progress("scoring", 0, None)
-        return step("score", lambda: _judge(begun, pages, scorer, journal, options))
+        return step("score", lambda: _judge(begun, pages, source, scorer, journal, options))
 
     name = f"score {tool.target}"
     return journal.durable.run(name, [source.key, scorer.name, options.keep, options.check_images], journey)
@@ -204,7 +210,12 @@ def _facts(tool: AnnotationTool, record: Record) -> ImageFacts:
 
 
 def _judge(
-    begun: _Begun, pages: Sequence[_PageResult], scorer: Scorer, journal: Journal, options: ScoreOptions
+    begun: _Begun,
+    pages: Sequence[_PageResult],
+    source: PredictionSource,
+    scorer: Scorer,
+    journal: Journal,
+    options: ScoreOptions,
 ) -> ScoreResult:
     store, run_id, target = journal.store, begun.run_id, begun.info.target
     counts = sum((p.counts for p in pages), Counts())
@@ -212,7 +223,10 @@ def _judge(
     begun_at = time.perf_counter()
     findings = check_records(target, begun.info.labels, records)
     findings += check_images(target, [fact for p in pages for fact in p.facts])
-    findings = _one_each(findings + _review(begun.info, records, counts, scorer, options))
+    workload = _workload(begun.info, records, counts)
+    findings = _one_each(findings + _review(begun.info, records, workload, scorer, options))
+    independence = Independence.of(records, source, workload)
+    team = team_of(begun.info.labels, records, findings)
     seconds = time.perf_counter() - begun_at
     failures = tuple(f for p in pages for f in p.failures)
     _reopen_undone(store, target, findings, records, journal.now())
@@ -229,6 +243,8 @@ def _judge(
         withdrawn=withdrawn,
         snapshot=snapshot,
         seconds=seconds,
+        team=team,
+        independence=independence,
         failures=failures,
     )
     store.finish_run(
@@ -242,6 +258,8 @@ def _judge(
             "unpredicted": counts.unpredicted,
             "probed": counts.probed,
             "findings": len(findings),
+            "team": team.to_dict(),
+            "independence": independence.to_dict(),
         },
     )
     return result
@@ -266,9 +284,7 @@ def _reopen_undone(store: Store, target: str, findings: Sequence[Finding], recor
             store.transition(finding.id, Event.REOPEN, at, "labelbridge", {})
 
 
-def _review(
-    info: TargetInfo, records: Sequence[Record], counts: Counts, scorer: Scorer, options: ScoreOptions
-) -> list[Finding]:
+def _workload(info: TargetInfo, records: Sequence[Record], counts: Counts) -> Workload:
     target = info.target
     if not counts.submissions:
         raise DataError(
@@ -283,10 +299,17 @@ def _review(
             expected="predictions to hold the annotations against",
             todo="Run `labelbridge prelabel` first, or name a source: --detector NAME or --predictions FILE",
         )
-    workload = build_workload(target, info.labels, predicted)
+    return build_workload(target, info.labels, predicted)
+
+
+def _review(
+    info: TargetInfo, records: Sequence[Record], workload: Workload, scorer: Scorer, options: ScoreOptions
+) -> list[Finding]:
+    target = info.target
     suspects = scorer.score(workload)
     scored = explain.findings(workload, suspects.rows(suspects.score >= options.keep), scorer.name)
     findings = beside(ConsensusReview().find(target, info.labels, records), scored, records)
     for review in _RECORD_REVIEWS:
         findings += review.find(target, info.labels, records)
+    findings = lowered(findings, records, independent=(ConsensusReview().name,))
     return [finding for finding in findings if finding.score >= options.keep]

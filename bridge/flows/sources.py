@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from bridge.core.annotations import Box, Item, Prediction, Probe, Record
+from bridge.core.annotations import Box, Item, Prediction, Probe, Record, Sample
 from bridge.core.predictor import Detections, Predictor, region_scorer
+from bridge.core.provenance import Provenance
 from bridge.errors import ImageError
 from bridge.flows.failures import Failure
 from bridge.flows.probing import ask, boxes_to_ask
@@ -19,7 +20,8 @@ from bridge.tools import AnnotationTool
 
 
 class PredictionSource(Protocol):
-    """Adds predictions to records; ``model`` names them, None when they come from several models.
+    """Adds predictions to records; ``model`` names them, None when they come from several models. The records tell of
+    each model whether it was trained on them, as far as its ``provenance`` is known.
 
     ``key`` is JSON-able and differs whenever the predictions would: a journey that was interrupted goes on only with
     the predictions it began with.
@@ -34,43 +36,8 @@ class PredictionSource(Protocol):
     def attach(self, records: Sequence[Record]) -> tuple[list[Record], list[Failure]]:
         """The same records with their predictions; an item that failed comes back without, and is named."""
 
-
-@dataclass(frozen=True, slots=True)
-class StoredPredictions:
-    """The predictions that the tool holds already: nothing to add."""
-
-    model: str | None = None
-
-    @property
-    def key(self) -> list[Any]:
-        return ["stored", self.model]
-
-    def attach(self, records: Sequence[Record]) -> tuple[list[Record], list[Failure]]:
-        return list(records), []
-
-
-@dataclass(frozen=True, slots=True)
-class FilePredictions:
-    """Predictions read from a file, by item name. Items that the file does not know stay without.
-
-    ``content`` is a digest of the file.
-    """
-
-    model: str
-    by_name: Mapping[str, tuple[Prediction, ...]]
-    content: str = ""
-
-    @property
-    def key(self) -> list[Any]:
-        return ["file", self.model, self.content]
-
-    def attach(self, records: Sequence[Record]) -> tuple[list[Record], list[Failure]]:
-        return [
-            replace(record, predictions=self.by_name[record.item.name], predicted_by=(self.model,))
-            if record.item.name in self.by_name
-            else replace(record, predictions=(), predicted_by=())
-            for record in records
-        ], []
+    def provenance(self, model: str) -> Provenance | None:
+        """What the predictions of one of its models come from; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +52,107 @@ class ImageReader:
         return decode(self.tool.read_image(item), f"{item.name} (item {item.id})", max_pixels=self.max_pixels)
 
 
+#: What is known of the model of a name; None where nothing is.
+Origins = Callable[[str], Provenance | None]
+
+
+def _nobody(_: str) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPredictions:
+    """The predictions that the tool holds already.
+
+    Images are read only where a model is known to have been trained on another target: the pixels must then tell
+    whether it was on the same images.
+
+    Attributes:
+        model: whose; None takes every model's.
+        origins: what is known of models by their names.
+        reader: of the tool's images; None where ``origins`` knows nothing.
+    """
+
+    model: str | None = None
+    origins: Origins = _nobody
+    reader: ImageReader | None = None
+
+    @property
+    def key(self) -> list[Any]:
+        return ["stored", self.model]
+
+    def provenance(self, model: str) -> Provenance | None:
+        return self.origins(model)
+
+    def attach(self, records: Sequence[Record]) -> tuple[list[Record], list[Failure]]:
+        return [self._told(record) for record in records], []
+
+    def _told(self, record: Record) -> Record:
+        known = [self.origins(model) for model in record.predicted_by]
+        if self.reader is None or not any(known):
+            return record
+        target, item = self.reader.tool.target, record.item
+        samples = [None if one is None else one.sample(target, item) for one in known]
+        if "unknown" in samples:
+            try:
+                pixels = self.reader.read(item)
+            except ImageError:
+                pixels = None
+            samples = [None if one is None else one.sample(target, item, pixels) for one in known]
+        return replace(record, samples=tuple(sample or "unknown" for sample in samples))
+
+
+@dataclass(frozen=True, slots=True)
+class FilePredictions:
+    """Predictions read from a file, by item name. Items that the file does not know stay without.
+
+    Attributes:
+        model: what they are called.
+        content: a digest of the file.
+        origin: what they come from, where somebody noted it.
+        seen: the names of the images that the model was trained on; None where nobody noted them.
+    """
+
+    model: str
+    by_name: Mapping[str, tuple[Prediction, ...]]
+    content: str = ""
+    origin: Provenance | None = None
+    seen: frozenset[str] | None = None
+
+    @property
+    def key(self) -> list[Any]:
+        return ["file", self.model, self.content]
+
+    def provenance(self, model: str) -> Provenance | None:
+        return self.origin if model == self.model else None
+
+    def attach(self, records: Sequence[Record]) -> tuple[list[Record], list[Failure]]:
+        return [
+            replace(
+                record,
+                predictions=self.by_name[record.item.name],
+                predicted_by=(self.model,),
+                samples=(self._sample(record.item),),
+            )
+            if record.item.name in self.by_name
+            else _unpredicted(record)
+            for record in records
+        ], []
+
+    def _sample(self, item: Item) -> Sample:
+        if self.seen is None:
+            return "unknown"
+        return "in" if item.name in self.seen or item.image in self.seen else "out"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelPredictions:
     """Runs a model over the images, ``batch`` at a time.
 
     ``label_of`` maps the model's class names to the target's label names; classes that are not in it are dropped.
-    ``threshold`` is what the predictor was loaded with; None where it is the model's own. With ``probes``, a model that
-    can is also asked about each box that people drew.
+    ``threshold`` is what the predictor was loaded with; None where it is the model's own. ``origin`` is what the model
+    was trained on, where that is known. With ``probes``, a model that can is also asked about each box that people
+    drew.
     """
 
     reader: ImageReader
@@ -99,6 +160,7 @@ class ModelPredictions:
     label_of: Mapping[str, str]
     batch: int
     threshold: float | None = None
+    origin: Provenance | None = None
     probes: bool = False
 
     @property
@@ -108,6 +170,9 @@ class ModelPredictions:
     @property
     def key(self) -> list[Any]:
         return ["model", self.model, self.threshold, [[k, self.label_of[k]] for k in sorted(self.label_of)]]
+
+    def provenance(self, model: str) -> Provenance | None:
+        return self.origin if model == self.model else None
 
     def attach(self, records: Sequence[Record]) -> tuple[list[Record], list[Failure]]:
         done: list[Record] = []
@@ -121,7 +186,7 @@ class ModelPredictions:
                     readable.append(record)
                 except ImageError as error:
                     failures.append(Failure(f"{record.item.name} (item {record.item.id})", str(error)))
-                    done.append(replace(record, predictions=(), predicted_by=()))
+                    done.append(_unpredicted(record))
             for record, image, found in zip(readable, images, self.predictor.predict(images), strict=True):
                 done.append(self._with(record, image, found))
         order = {record.item.id: k for k, record in enumerate(records)}
@@ -133,8 +198,12 @@ class ModelPredictions:
             item=replace(record.item, height=image.shape[0], width=image.shape[1]),
             predictions=self._predictions(found),
             predicted_by=(self.predictor.name,),
+            samples=(self._sample(record.item, image),),
             probes=self._probes(record, image),
         )
+
+    def _sample(self, item: Item, image: npt.NDArray[np.uint8]) -> Sample:
+        return "unknown" if self.origin is None else self.origin.sample(self.reader.tool.target, item, image)
 
     def _probes(self, record: Record, image: npt.NDArray[np.uint8]) -> tuple[Probe, ...]:
         scorer = region_scorer(self.predictor) if self.probes else None
@@ -151,3 +220,7 @@ class ModelPredictions:
             for xyxy, index, confidence in rows
             if (label := names[index]) is not None
         )
+
+
+def _unpredicted(record: Record) -> Record:
+    return replace(record, predictions=(), predicted_by=(), samples=())

@@ -28,6 +28,7 @@ from bridge.core.fingerprints import group_alike
 from bridge.core.folds import assign_folds
 from bridge.core.geometry import clip_to_image
 from bridge.core.predictor import Detections, Predictor, region_scorer
+from bridge.core.provenance import Provenance, place_mark
 from bridge.core.training import Epoch, Example, Fit, Fitted, Trainer
 from bridge.errors import DataError, ImageError
 from bridge.flows.failures import Failure
@@ -184,12 +185,8 @@ def train(bench: Bench, options: TrainOptions, page_size: int) -> TrainResult:
     submitted = read_samples(bench.tool, info.labels, page_size, bench.progress, info.items)
     trained, labels = _labels(info, submitted)
     trainer = bench.trainer(labels)
-    if options.folds and trainer.recipe.get("trained_on") == info.target:
-        raise DataError(
-            f"the weights to start from were trained on {info.target}: no image would be out of sample",
-            expected="weights that have not seen these images",
-            todo="Start from the network that those weights were trained from, or ask for one model: --folds 0",
-        )
+    if options.folds and trainer.start is not None and info.target in trainer.start.targets:
+        raise _knows(f"{info.target}: no image would be out of sample")
     key = digest([info.target, submitted.snapshot, dict(trainer.recipe), asdict(options)])
     folder = bench.folder / key
     with locked(folder, info.target):
@@ -200,17 +197,34 @@ def train(bench: Bench, options: TrainOptions, page_size: int) -> TrainResult:
         started = _started(folder, bench)
         pictures, failures = _pictures(bench, trainer, submitted, folder)
         data = _divide(submitted, pictures, trained, options)
+        if options.folds and trainer.start is not None:
+            known = sum(picture.mark in trainer.start.seen for picture in data.pictures)
+            if known:
+                _tidy(folder)
+                raise _knows(f"{known} of these {len(data.pictures)} images, which no fold would have out of sample")
         plan = _Plan(bench, info, options, trainer, labels, data, folder)
         if options.folds:
             folds = [_cross_fit(plan, k) for k in range(options.folds)]
             epochs = max(1, round(statistics.median(fold.best for fold in folds)))
-            final = plan.fit("final model", range(len(data.samples)), (), epochs)
+            learnt = list(range(len(data.samples)))
+            final = plan.fit("final model", learnt, (), epochs)
         else:
-            final = plan.fit("model", data.outside(0), data.inside(0), plan.epochs)
+            learnt = data.outside(0)
+            final = plan.fit("model", learnt, data.inside(0), plan.epochs)
             folds = [_finished(plan, 0, final)]
-        record = _conclude(plan, folds, final, submitted, {"started_at": started, "failures": len(failures)})
+        more = {"started_at": started, "failures": len(failures)}
+        record = _conclude(plan, folds, final, learnt, submitted, more)
         _tidy(folder)
     return TrainResult(folder, record, fresh=True, failures=failures)
+
+
+def _knows(what: str) -> DataError:
+    """The error for weights to start from that were trained on what is to be judged out of sample."""
+    return DataError(
+        f"the weights to start from were trained on {what}",
+        expected="weights that have not seen these images",
+        todo="Start from the network that those weights were trained from, or ask for one model: --folds 0",
+    )
 
 
 def _labels(info: TargetInfo, submitted: Samples) -> tuple[dict[int, int], tuple[str, ...]]:
@@ -332,9 +346,14 @@ def _detections(data: Any) -> Detections:
 
 
 def _conclude(
-    plan: _Plan, folds: Sequence[_Fold], final: Fitted, submitted: Samples, more: Mapping[str, Any]
+    plan: _Plan,
+    folds: Sequence[_Fold],
+    final: Fitted,
+    learnt: Sequence[int],
+    submitted: Samples,
+    more: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write the model, the predictions and, last of all, the record."""
+    """Write the model, the predictions and, last of all, the record. ``learnt`` are the rows the model has seen."""
     data, folder, options = plan.data, plan.folder, plan.options
     found = {row: answer for fold in folds for row, answer in zip(fold.rows, fold.found, strict=True)}
     asked = {row: probes for fold in folds for row, probes in zip(fold.rows, fold.asked, strict=True)}
@@ -366,24 +385,31 @@ def _conclude(
         "groups": data.groups,
         "alike": data.alike,
     }
-    manifest = final.save(folder, _stem(plan.info.title), threshold, {**about, **figures})
-    write_predictions(
-        folder,
-        plan.labels,
-        [(data.samples[k], data.pictures[k], int(data.fold[k]) + 1, found[k], asked[k]) for k in rows],
-    )
+    notes = {**about, **figures, "seen": _seen(plan, learnt).to_notes()}
+    manifest = final.save(folder, _stem(plan.info.title), threshold, notes)
+    told = [(data.samples[k], data.pictures[k], int(data.fold[k]) + 1, found[k], asked[k]) for k in rows]
+    model = json.loads(manifest.read_text(encoding="utf-8"))["name"]
+    out_of_sample = Provenance(f"{model}-out-of-sample", (plan.info.target,), submitted.snapshot, options.folds)
+    write_predictions(folder, plan.labels, told, out_of_sample)
     record = {
         "format": FORMAT,
         **about,
         **figures,
         **more,
         "finished_at": plan.bench.now(),
-        "model": json.loads(manifest.read_text(encoding="utf-8"))["name"],
+        "model": model,
         "threshold": threshold,
         "final_epochs": len(final.epochs),
     }
     write_json(folder / RECORD, record)
     return record
+
+
+def _seen(plan: _Plan, rows: Sequence[int]) -> Provenance:
+    """What the final model has seen: the rows that it was trained on, and what its first weights had seen before."""
+    before, target = plan.trainer.start or Provenance(""), plan.info.target
+    marks = {place_mark(target, plan.data.samples[k].item) for k in rows} | {plan.data.pictures[k].mark for k in rows}
+    return Provenance("", tuple(dict.fromkeys((target, *before.targets))), seen=before.seen | marks)
 
 
 def _stem(title: str) -> str:

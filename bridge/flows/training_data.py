@@ -29,6 +29,7 @@ from bridge.core.annotations import (
 )
 from bridge.core.fingerprints import CELLS, thumbnail
 from bridge.core.geometry import box_envelope, clip_to_image, envelope, iou_matrix
+from bridge.core.provenance import pixel_mark
 from bridge.core.training import Example
 from bridge.errors import ImageError, StoreError
 from bridge.flows.probing import boxes_to_ask
@@ -74,12 +75,14 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image as it is kept: the small file, the size in pixels of that file and of the original, and a thumbnail."""
+    """An image as it is kept: the small file, the size in pixels of that file and of the original, a thumbnail, and the
+    mark of the original's pixels."""
 
     path: Path
     size: tuple[int, int]
     original: tuple[int, int]
     thumbnail: npt.NDArray[np.uint8]
+    mark: str
 
     @property
     def scale(self) -> npt.NDArray[np.float64]:
@@ -165,7 +168,7 @@ class Pictures:
             self._known[name] = self._make(reader, item, name)
         entry = self._known[name]
         cells = np.frombuffer(base64.b64decode(entry["thumbnail"]), np.uint8).reshape(CELLS, CELLS)
-        return Picture(self._folder / name, tuple(entry["size"]), tuple(entry["original"]), cells)
+        return Picture(self._folder / name, tuple(entry["size"]), tuple(entry["original"]), cells, entry["mark"])
 
     def _make(self, reader: ImageReader, item: Item, name: str) -> dict[str, Any]:
         pixels = reader.read(item)
@@ -180,7 +183,13 @@ class Pictures:
         out = io.BytesIO()
         small.save(out, "JPEG", quality=_QUALITY, subsampling=0)
         cells = base64.b64encode(thumbnail(np.asarray(small)).tobytes()).decode()
-        entry = {"name": name, "size": size, "original": (width, height), "thumbnail": cells}
+        entry = {
+            "name": name,
+            "size": size,
+            "original": (width, height),
+            "thumbnail": cells,
+            "mark": pixel_mark(pixels),
+        }
         try:
             (self._folder / name).write_bytes(out.getvalue())
             # The image is whole before the index knows of it.

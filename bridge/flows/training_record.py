@@ -3,6 +3,7 @@
 ``training.json`` says how it was made and how good it is; ``manifest.json`` and ``model.safetensors`` are the model;
 ``predictions.json`` are the out-of-sample predictions as COCO results, ``images.json`` the COCO file whose image ids
 they use, ``probes.json`` what the same models said about the submitted boxes. An image's id is the tool's own item id.
+``predictions.provenance.json`` tells others that they are out of sample.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ import numpy as np
 
 from bridge.core.annotations import Box, Item, Prediction, Probe, Record, Xyxy, probe_from_list, probe_to_list
 from bridge.core.predictor import Detections
+from bridge.core.provenance import Provenance
 from bridge.errors import Busy, NotFound, StoreError
 from bridge.flows.training_data import Picture, Sample, revision_of_record, unwritable, write_json
+from bridge.formats.prediction_notes import notes_of, notes_path
 
 RECORD, MANIFEST, WEIGHTS = "training.json", "manifest.json", "model.safetensors"
 PREDICTIONS, IMAGES, PROBES = "predictions.json", "images.json", "probes.json"
+NOTES = notes_path(Path(PREDICTIONS)).name
 #: Raised whenever an older program could not read what this one writes.
 FORMAT = 1
 
@@ -71,6 +75,11 @@ class CrossFit:
         """What is known of an item; None where no model predicted this image out of sample."""
         found = self.seen.get(item.id)
         return found if found is not None and found.item.image == item.image else None
+
+    @property
+    def provenance(self) -> Provenance:
+        record = self.record
+        return Provenance(self.name, (record["target"],), record["snapshot"], record["options"]["folds"])
 
     def changes(self, records: Iterable[Record]) -> Changes:
         """What was submitted since the training, among ``records``."""
@@ -190,8 +199,9 @@ def write_predictions(
     folder: Path,
     labels: Sequence[str],
     rows: Sequence[tuple[Sample, Picture, int, Detections, Sequence[Probe]]],
+    provenance: Provenance,
 ) -> None:
-    """Write ``images.json``, ``predictions.json`` and ``probes.json``.
+    """Write ``images.json``, ``predictions.json``, what tells where these come from, and ``probes.json``.
 
     Args:
         labels: the class names that ``Detections.label`` indexes.
@@ -224,6 +234,7 @@ def write_predictions(
         )
     ]
     write_json(folder / IMAGES, {"images": images, "categories": categories, "annotations": []})
+    write_json(folder / NOTES, notes_of(provenance, ()))
     write_json(folder / PREDICTIONS, results)
     write_json(folder / PROBES, {sample.item.id: [probe_to_list(p) for p in asked] for sample, *_, asked in rows})
 
@@ -237,7 +248,7 @@ def copy_out(folder: Path, out: Path) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
         # The manifest last: who reads it finds the weights there.
-        for name in (WEIGHTS, PREDICTIONS, PROBES, IMAGES, RECORD, MANIFEST):
+        for name in (WEIGHTS, PREDICTIONS, NOTES, PROBES, IMAGES, RECORD, MANIFEST):
             if (folder / name).exists():
                 shutil.copyfile(folder / name, out / name)
     except OSError as error:

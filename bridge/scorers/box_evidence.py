@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bridge.core.geometry import pair_iou, same_unit_pairs
+from bridge.core.geometry import pair_iou
 from bridge.core.objects import ObjectTable
+from bridge.core.overlaps import overlapping
 from bridge.scorers.usual import usual
 
 Ints = npt.NDArray[np.int64]
@@ -32,6 +33,7 @@ class Scene:
         given, predicted: in content order, grouped by unit.
         first, second: (M,) float64, the best and second best IoU of each prediction with a label.
         first_of: (M,) int64, the label of ``first``; -1 where nothing overlaps.
+        pairs: (label, prediction, IoU) of all that overlap, as :func:`overlaps` gives them.
     """
 
     given: ObjectTable
@@ -39,27 +41,21 @@ class Scene:
     first: Floats
     second: Floats
     first_of: Ints
+    pairs: tuple[Ints, Ints, Floats]
 
 
 def look(given: ObjectTable, predicted: ObjectTable, chunk: int) -> Scene:
     """A scene; ``chunk`` is the most pairs to look at in one go."""
-    p, g, iou = overlaps(predicted, given, chunk)
-    first, first_of, second = _top_two(p, g, iou, len(predicted))
-    return Scene(given, predicted, first, second, first_of)
+    pairs = g, p, iou = overlaps(given, predicted, chunk)
+    by_prediction = np.argsort(p, kind="stable")
+    first, first_of, second = _top_two(p[by_prediction], g[by_prediction], iou[by_prediction], len(predicted))
+    return Scene(given, predicted, first, second, first_of, pairs)
 
 
 def overlaps(a: ObjectTable, b: ObjectTable, chunk: int) -> tuple[Ints, Ints, Floats]:
     """(row of ``a``, row of ``b``, IoU) of all pairs of one unit that overlap, a row's side by side and in order."""
-    turned = bool(a.rotation.any() or b.rotation.any())
-    parts: list[tuple[Ints, Ints, Floats]] = []
-    for i, j in same_unit_pairs(a.unit, b.unit, chunk):
-        rotations = (a.rotation[i], b.rotation[j]) if turned else (None, None)
-        iou = pair_iou(a.xyxy.take(i, axis=0), b.xyxy.take(j, axis=0), *rotations)
-        touching = np.flatnonzero(iou > 0)
-        parts.append((i[touching], j[touching], iou[touching]))
-    if not parts:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    i, j, iou = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    none = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+    i, j, iou = (np.concatenate(columns) for columns in zip(none, *overlapping(a, b, chunk), strict=True))
     return i, j, iou
 
 
@@ -171,7 +167,7 @@ def label_evidence(scene: Scene, asked: ObjectTable, source: Ints, usual: Usual,
             it; -1 for a box that stands beside all the given ones.
         chunk: most pairs to look at in one go.
     """
-    q, p, iou = overlaps(asked, scene.predicted, chunk)
+    q, p, iou = scene.pairs if asked is scene.given else overlaps(asked, scene.predicted, chunk)
     runs = Runs(q, len(asked))
     sure = scene.predicted.confidence[p]
     # How well the prediction fits some other label: one that fits that better says little about this one.
@@ -264,27 +260,39 @@ class Proposals:
         return Proposals(self.row[keep], self.votes[keep], self.count[keep], self.agree[keep])
 
 
-def propose(predicted: ObjectTable) -> Proposals:
-    """Greedy suppression over all classes, most confident first, at IoU ``SAME_OBJECT``; all units step at once."""
-    leader_of = np.full(len(predicted), -1)
-    left = np.arange(len(predicted))
-    while left.size:
-        unit = predicted.unit[left]
-        is_first = np.r_[True, unit[1:] != unit[:-1]]
-        leader = left[is_first][np.cumsum(is_first) - 1]
-        iou = pair_iou(
-            predicted.xyxy[leader], predicted.xyxy[left], predicted.rotation[leader], predicted.rotation[left]
-        )
-        gone = is_first | (iou >= SAME_OBJECT)
-        leader_of[left[gone]] = leader[gone]
-        left = left[~gone]
-    row = np.flatnonzero(leader_of == np.arange(len(predicted)))
+def propose(predicted: ObjectTable, chunk: int) -> Proposals:
+    """Greedy suppression over all classes, most confident first, at IoU ``SAME_OBJECT``.
+
+    ``chunk`` is the most pairs to look at in one go.
+    """
+    row, before, iou = overlaps(predicted, predicted, chunk)
+    close = np.flatnonzero((iou >= SAME_OBJECT) & (before < row))
+    row, before = row[close], before[close]
+    stands = _stand(row, before, len(predicted))
+    leader_of = np.arange(len(predicted))
+    # The most confident of its leaders comes first among a row's pairs, and is written last.
+    led = np.flatnonzero(stands[before])[::-1]
+    leader_of[row[led]] = before[led]
+    stood = np.flatnonzero(stands)
     n = len(predicted)
     sure = predicted.confidence
-    total = np.bincount(leader_of, sure, n)[row]
-    agreeing = np.bincount(leader_of, sure * (predicted.label == predicted.label[leader_of]), n)[row]
-    count = np.bincount(leader_of, minlength=n)[row].astype(float)
-    return Proposals(row, total - sure[row], count - 1, agreeing / np.maximum(total, 1e-9))
+    total = np.bincount(leader_of, sure, n)[stood]
+    agreeing = np.bincount(leader_of, sure * (predicted.label == predicted.label[leader_of]), n)[stood]
+    count = np.bincount(leader_of, minlength=n)[stood].astype(float)
+    return Proposals(stood, total - sure[stood], count - 1, agreeing / np.maximum(total, 1e-9))
+
+
+def _stand(row: Ints, before: Ints, rows: int) -> Bools:
+    """(rows,) bool: those that stand when, in order, each that still does knocks over what follows it in a pair."""
+    stands = np.ones(rows, dtype=np.bool_)
+    while len(row):
+        # Whatever has nothing undecided before it is decided, in all units at once.
+        waits = np.zeros(rows, dtype=np.bool_)
+        waits[row] = True
+        stands[row[~waits[before]]] = False
+        open_ = np.flatnonzero(waits[before] & stands[row] & stands[before])
+        row, before = row[open_], before[open_]
+    return stands
 
 
 def proposal_evidence(predicted: ObjectTable, proposals: Proposals, nearest: Floats) -> Floats:

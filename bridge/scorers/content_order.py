@@ -49,21 +49,23 @@ def content_order(given: ObjectTable, predicted: ObjectTable, units: Ints) -> Co
 
 
 def sort_rows(table: ObjectTable, place: Ints | None = None) -> tuple[Ints, ObjectTable]:
-    """The rows by unit, falling confidence, label and coordinates; and which row of ``table`` each of them is.
+    """The rows by unit, falling confidence, coordinates and label; and which row of ``table`` each of them is.
 
-    Rows that are equal in all of these are interchangeable. A confidence that is no number counts as 0. ``place`` is
+    Confidences that differ by rounding alone (1e-10) count as equal as long as something else differs. Rows that are
+    equal in all of these are interchangeable. A confidence that is no number counts as 0. ``place`` is
     the new index of each unit, by default the old one.
     """
     unit = table.unit if place is None else place[table.unit]
     confidence = np.clip(np.nan_to_num(table.confidence, nan=0.0), 0.0, 1.0)
-    order = np.lexsort((-confidence, unit))
-    # Few rows tie in these two, so the other columns are sorted for those rows only.
-    same = (np.diff(unit[order]) == 0) & (np.diff(confidence[order]) == 0)
-    tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
-    if tied.size:
+    # One number sorts most rows; only those that tie, were it by rounding, are sorted by more, and fewer by all.
+    keys = [unit - confidence / 2]
+    order = np.argsort(keys[0])
+    for more in ((table.xyxy[:, 0],), (-confidence, *table.xyxy.T[1:], table.rotation, table.label)):
+        same = np.logical_and.reduce([np.diff(key[order]) == 0 for key in keys])
+        tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
+        keys.extend(more)
         rows = order[tied]
-        columns = (table.rotation, *table.xyxy.T[::-1], table.label, -confidence, unit)
-        order[tied] = rows[np.lexsort(tuple(column[rows] for column in columns))]
+        order[tied] = rows[np.lexsort([key[rows] for key in reversed(keys)])]
     return order, ObjectTable(
         unit=unit[order],
         label=table.label[order],

@@ -43,13 +43,11 @@ def suspicion(iou: Floats | float) -> Floats:
     return np.asarray(np.maximum(0.0, 2 * np.asarray(iou) - 1) ** 2)
 
 
-def twin(given: ObjectTable, row: int) -> tuple[int, float]:
-    """The label of the same class and unit that overlaps label ``row`` most, and their IoU; (-1, 0.0) without one."""
+def twins(given: ObjectTable, row: int) -> tuple[list[int], float]:
+    """The labels of the same class and unit that overlap label ``row`` most, and their IoU; ([], 0.0) without any."""
     first, end = np.searchsorted(given.unit, (given.unit[row], given.unit[row] + 1))
     here = np.arange(first, end)
     others = here[(here != row) & (given.label[here] == given.label[row])]
-    if not others.size:
-        return -1, 0.0
     iou = iou_matrix(given.xyxy[[row]], given.xyxy[others], given.rotation[[row]], given.rotation[others])[0]
-    best = int(iou.argmax())
-    return int(others[best]), float(iou[best])
+    most = float(iou.max(initial=0.0))
+    return others[iou == most].tolist() if most > 0 else [], most

@@ -14,17 +14,14 @@ odds of planted errors that are easily told. That is how the share is estimated:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bridge.scorers.boosted_trees import BoostedTrees
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-
-_TREES = {"max_iter": 30, "max_leaf_nodes": 8, "learning_rate": 0.1, "l2_regularization": 5.0, "max_bins": 64}
-#: Columns are cut to this size: trees need no more, and infinity is refused. No number is the lowest of all.
-_LARGEST = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +35,7 @@ class ErrorOdds:
         share: (K,) float64, the estimated share of each kind among the rows as they came; 0 for kind 0.
     """
 
-    models: tuple[Any, ...]
+    models: tuple[BoostedTrees | None, ...]
     kinds: int
     counts: Floats
     share: Floats
@@ -54,7 +51,7 @@ class ErrorOdds:
             rows = np.flatnonzero(fold == k)
             if model is None or not rows.size:
                 continue
-            chances = predict(model, columns[rows], self.kinds)
+            chances = model.probabilities(columns[rows], self.kinds)
             odds[rows] = chances / np.maximum(chances[:, :1], 1e-9) * self.counts[0] / np.maximum(self.counts, 1.0)
         odds[:, 0] = 0.0
         return odds
@@ -72,7 +69,7 @@ def learn(columns: Floats, kind: Ints, fold: Ints, folds: int, kinds: int, risin
     """
     counts = np.bincount(kind, minlength=kinds).astype(np.float64)
     order = [rising.get(column, 0) for column in range(columns.shape[1])] if rising else None
-    models = tuple(fit(columns[fold != k], kind[fold != k], order) for k in range(folds))
+    models = tuple(BoostedTrees.fit(columns[fold != k], kind[fold != k], order) for k in range(folds))
     unscaled = ErrorOdds(models, kinds, counts, np.ones(kinds))
     odds = unscaled._odds(columns, fold)
     share = np.zeros(kinds)
@@ -81,33 +78,3 @@ def learn(columns: Floats, kind: Ints, fold: Ints, folds: int, kinds: int, risin
         easy = float(np.median(own)) if len(own) else 0.0
         share[k] = min(1.0, 1 / easy) if easy > 0 else 0.0
     return ErrorOdds(models, kinds, counts, share)
-
-
-def fit(columns: Floats, kind: Ints, order: list[int] | None) -> Any:
-    """A model that tells kinds apart, or None where there is only one; ``order`` is 1, 0 or -1 for each column."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    if len(np.unique(kind)) < 2:
-        return None
-    model = HistGradientBoostingClassifier(**_TREES, early_stopping=False, monotonic_cst=order, random_state=0)
-    with _one_thread():
-        return model.fit(_tamed(columns), kind)
-
-
-def predict(model: Any, columns: Floats, kinds: int) -> Floats:
-    """(N, kinds) float64, rows that sum to 1; kinds the model has never seen have 0."""
-    chances = np.zeros((len(columns), kinds))
-    with _one_thread():
-        chances[:, model.classes_] = model.predict_proba(_tamed(columns))
-    return chances
-
-
-def _tamed(columns: Floats) -> Floats:
-    return np.clip(np.nan_to_num(columns, nan=-_LARGEST), -_LARGEST, _LARGEST)
-
-
-def _one_thread() -> Any:
-    """Threads would cost more than they bring on tables this small, above all beside other work."""
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(1, user_api="openmp")

@@ -9,7 +9,7 @@ from bridge.core.annotations import Annotation, Prediction
 from bridge.core.findings import REVIEWED_TYPES, ErrorType, Finding, Fix, finding_id
 from bridge.core.objects import Unit, Workload
 from bridge.scorers import Suspects
-from bridge.scorers.doubles import suspicion, twin
+from bridge.scorers.doubles import suspicion, twins
 
 
 def findings(workload: Workload, suspects: Suspects, scorer: str) -> list[Finding]:
@@ -67,10 +67,10 @@ def _finding(
 
 def _double(workload: Workload, row: int, score: float) -> tuple[Annotation, float] | None:
     """The label that an extra one is held to double, and their IoU; None where something else speaks more for it."""
-    other, iou = twin(workload.given, row)
-    if other < 0 or suspicion(iou) < score / 2:
+    others, iou = twins(workload.given, row)
+    if not others or suspicion(iou) < score / 2:
         return None
-    return workload.annotations[other], iou
+    return min((workload.annotations[other] for other in others), key=lambda annotation: annotation.id), iou
 
 
 def one_finding(

@@ -6,6 +6,8 @@ that of boxes, so that the two lists can be one, and with more ways in which a s
 prediction of the same class that backs ``g`` best, *usual* the median over the labels of a class, drawn in by ten more
 labels::
 
+    extra(g)     = max(0, usual backing of the class - best backing of g) ** 2 * (1 - cover of g)
+    missing(p)   = confidence(p) * max(0, 1 - best IoU of p with any label / 0.5) * (1 - cover of p)
     outline(g)   = backing(g, p) * min(1, 2 * max(0, 1 - fit(g, p) / usual fit of the class)),
                    fit being the lower of IoU and boundary IoU, the border being 2 % of the image's diagonal wide
     holes(g)     = backing(g, p) * min(1, pixels of p in holes of g / (DEFECT * pixels of p))
@@ -15,10 +17,16 @@ labels::
     split(g)     = confidence(q) * share of q that is covered by the labels of which q holds at least INSIDE, g being
                    one of two or more, for the q for which it is highest
 
-All five are the error ``imprecise``, and the highest counts; the reason names the likeliest of the last four if it is
-at least half of that, for it says more than that outlines differ. But of the labels of a split object all save the
-largest are ``extra``, and of the objects in a merged label all save the best are ``missing``. The weaker suspicions
-about a label are multiplied by ``1 - strongest``.
+*Cover* is the share of a label's pixels that any prediction holds, each weighed by the highest confidence there, or the
+share of a prediction's that any label does: where objects touch, a model cuts and joins them differently, and what it
+joins is neither missing nor extra. For the same reason *fit* leaves out the pixels of ``p`` that other labels hold, and
+those of ``g`` that other predictions hold that are at least half as sure: cuts are what ``merged`` and ``split`` judge.
+
+The last five are the error ``imprecise``, and the highest counts; the reason names the likeliest of the last four if it
+is at least half of that, for it says more than that outlines differ. But of the labels of a split object all save the
+largest are ``extra``, and of the objects in a merged label all save the best are ``missing``. ``merged`` and ``split``
+tell the less the more labels of the class look like that, for some models cut or join whatever they see
+(:func:`bridge.scorers.usual.telling`). The weaker suspicions about a label are multiplied by ``1 - strongest``.
 
 *Usual* is learned from the whole set, so score a target as one. Neither the order of rows nor that of images matters.
 """
@@ -40,7 +48,7 @@ from bridge.core.pixels import boundary_iou, fill_polygon, holes, parts
 from bridge.core.rle import decode_coco
 from bridge.errors import DataError
 from bridge.scorers.explain import one_finding
-from bridge.scorers.usual import usual
+from bridge.scorers.usual import telling, usual
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -81,7 +89,12 @@ class InstanceReview:
         fit = np.concatenate([s.fit for s in sheets]) if sheets else np.zeros(0)
         usual_backing = usual(backing, kind, len(labels.names))
         usual_fit = usual(fit[fit >= 0], kind[fit >= 0], len(labels.names))
-        return [finding for sheet in sheets for finding in _judge(target, sheet, usual_backing, usual_fit, self.name)]
+        cuts = _weighed([_cuts(s) for s in sheets], [len(s.given) for s in sheets], kind)
+        return [
+            finding
+            for sheet, own in zip(sheets, cuts, strict=True)
+            for finding in _judge(target, sheet, own, usual_backing, usual_fit, self.name)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +117,8 @@ class _Sheet:
         fit: (G,) float64, the lower of IoU and boundary IoU with that one; -1 for none.
         inside: (G, P) float64, the share of each prediction that each label holds.
         within: (G, P) float64, the share of each label that each prediction holds.
+        cover: (G,) float64 in [0, 1], how far each label is covered by predictions, their confidence counting.
+        told: (P,) float64 in [0, 1], how far each prediction is covered by labels.
     """
 
     unit: Unit
@@ -116,6 +131,23 @@ class _Sheet:
     fit: Floats
     inside: Floats
     within: Floats
+    cover: Floats
+    told: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class _Cuts:
+    """Where labels and predictions of one sheet cut objects differently.
+
+    Attributes:
+        survivors: predictions that remain after suppression.
+        merged: for each label over several objects these, most confident first, and the score.
+        split: for each label that is one of several on one object the object, the score, whether it is the largest.
+    """
+
+    survivors: list[int]
+    merged: dict[int, tuple[list[int], float]]
+    split: dict[int, tuple[int, float, bool]]
 
 
 def _pixels(record: Record, objects: Sequence[Annotation | Prediction], index: Mapping[str, int]) -> list[_Seen]:
@@ -165,14 +197,23 @@ def _compare(record: Record, submission: Submission, seen: Sequence[_Seen], inde
     if predicted:
         own = np.where(same.max(axis=1) > 0, same.argmax(axis=1), -1)
     border = max(1, round(BORDER * math.hypot(*_size(record, [*given, *predicted]))))
-    fit = np.array(
-        [
-            min(iou[g, p], boundary_iou(given[g].crop, predicted[p].crop, border)) if p >= 0 else -1.0
-            for g, p in enumerate(own.tolist())
-        ]
-    )
+    fit = np.full(len(given), -1.0)
+    for g in np.flatnonzero(own >= 0).tolist():
+        p = int(own[g])
+        near = shared[g] * (confidence >= confidence[p] / 2)
+        near[p] = 0
+        mine = given[g].crop.without([predicted[q].crop for q in np.flatnonzero(near)], keep=predicted[p].crop)
+        near = shared[:, p].copy()
+        near[g] = 0
+        model = predicted[p].crop.without([given[h].crop for h in np.flatnonzero(near)], keep=given[g].crop)
+        fit[g] = min(mine.iou(model), boundary_iou(mine, model, border))
     unit = Unit(record.item, submission)
-    return _Sheet(unit, tuple(given), tuple(predicted), label, iou, backing, own, fit, shared / area_p, shared / area_g)
+    covers = [
+        np.array([one.crop.cover([(o.crop, w) for o, w in zip(others, weight, strict=True)]) for one in ones])
+        for ones, others, weight in ((given, predicted, confidence.tolist()), (predicted, given, [1.0] * len(given)))
+    ]
+    shares = (shared / area_p, shared / area_g)
+    return _Sheet(unit, tuple(given), tuple(predicted), label, iou, backing, own, fit, *shares, *covers)
 
 
 def _by_content(seen: _Seen) -> tuple[object, ...]:
@@ -189,15 +230,15 @@ def _size(record: Record, shapes: Sequence[_Seen]) -> tuple[float, float]:
     return width, record.item.height or max((s.crop.xyxy[3] for s in shapes), default=0.0)
 
 
-def _judge(target: str, sheet: _Sheet, usual_backing: Floats, usual_fit: Floats, scorer: str) -> list[Finding]:
+def _judge(
+    target: str, sheet: _Sheet, cuts: _Cuts, usual_backing: Floats, usual_fit: Floats, scorer: str
+) -> list[Finding]:
     """The findings of one submission."""
-    survivors = _survivors(sheet.predicted)
-    split, merged = _split(sheet), _merged(sheet, survivors)
     findings = []
     for g, given in enumerate(sheet.given):
         annotation = given.of
         assert isinstance(annotation, Annotation)
-        suspicions = _suspicions(sheet, g, usual_backing, usual_fit, split, merged)
+        suspicions = _suspicions(sheet, g, usual_backing, usual_fit, cuts)
         strongest = max((score for _, score, _, _, _ in suspicions), default=0.0)
         for error, chance, fix, p, claim in suspicions:
             score = min(1.0, chance if chance == strongest else chance * (1 - strongest))
@@ -205,11 +246,12 @@ def _judge(target: str, sheet: _Sheet, usual_backing: Floats, usual_fit: Floats,
                 reason = f"Labelled {annotation.label}; {claim}."
                 about = (target, sheet.unit, error, annotation, annotation.label, score, reason, fix, scorer)
                 findings.append(one_finding(*about, _evidence(sheet, g, p)))
-    inside_merged = {p: score for whole, score in merged.values() for p in whole[1:]}
+    inside_merged = {p: score for whole, score in cuts.merged.values() for p in whole[1:]}
     nearest = sheet.iou.max(axis=0, initial=0.0)
-    for p in survivors:
+    for p in cuts.survivors:
         seen = sheet.predicted[p]
-        chance = max(_confidence(seen) * max(0.0, 1 - float(nearest[p]) / SAME_OBJECT), inside_merged.get(p, 0.0))
+        alone = max(0.0, 1 - float(nearest[p]) / SAME_OBJECT) * (1 - float(sheet.told[p]))
+        chance = max(_confidence(seen) * alone, inside_merged.get(p, 0.0))
         if chance > 0:
             sees = f"The model sees {seen.of.label} here ({_confidence(seen):.2f}), but "
             reason = sees + ("one label covers it and another." if p in inside_merged else "nothing is labelled.")
@@ -228,15 +270,14 @@ def _suspicions(
     g: int,
     usual_backing: Floats,
     usual_fit: Floats,
-    split: Mapping[int, tuple[int, float, bool]],
-    merged: Mapping[int, tuple[list[int], float]],
+    cuts: _Cuts,
 ) -> list[_Suspicion]:
     """(error, score, fix, prediction that speaks for it, claim) for one label; the highest of each error."""
     given, kind = sheet.given[g], sheet.given[g].of.label
     backing, own = sheet.backing[g], int(sheet.own[g])
     best = float(backing.max(initial=0.0))
     out: list[_Suspicion] = []
-    absent = max(0.0, float(usual_backing[given.label]) - best) ** 2
+    absent = max(0.0, float(usual_backing[given.label]) - best) ** 2 * (1 - float(sheet.cover[g]))
     out.append((ErrorType.EXTRA, absent, Fix("delete"), -1, "no prediction supports it as much as is usual"))
     others = np.array([b if p.label != given.label else 0.0 for b, p in zip(backing, sheet.predicted, strict=True)])
     if others.size and others.max() > 0:
@@ -257,12 +298,12 @@ def _suspicions(
             (stray, "a part of it lies apart, where the model sees nothing"),
         ):
             out.append((ErrorType.IMPRECISE, float(backing[own]) * share, fix, own, claim))
-    if g in merged:
-        whole, chance = merged[g]
+    if g in cuts.merged:
+        whole, chance = cuts.merged[g]
         fix = Fix("reshape", kind, sheet.predicted[whole[0]].of.shape)
         out.append((ErrorType.IMPRECISE, chance, fix, whole[0], f"the model sees {len(whole)} objects in it"))
-    if g in split:
-        p, chance, is_largest = split[g]
+    if g in cuts.split:
+        p, chance, is_largest = cuts.split[g]
         error = ErrorType.IMPRECISE if is_largest else ErrorType.EXTRA
         fix = Fix("reshape", kind, sheet.predicted[p].of.shape) if is_largest else Fix("delete")
         out.append((error, chance, fix, p, "it is one of several labels on what the model sees as one object"))
@@ -294,6 +335,36 @@ def _survivors(predicted: Sequence[_Seen]) -> list[int]:
         if all(seen.crop.iou(predicted[j].crop) < SAME_OBJECT for j in kept):
             kept.append(k)
     return kept
+
+
+def _cuts(sheet: _Sheet) -> _Cuts:
+    survivors = _survivors(sheet.predicted)
+    return _Cuts(survivors, _merged(sheet, survivors), _split(sheet))
+
+
+def _weighed(cuts: Sequence[_Cuts], sizes: Sequence[int], kind: Ints) -> list[_Cuts]:
+    """The scores by what they tell.
+
+    Args:
+        sizes: how many labels each sheet has.
+        kind: (N,) int64, the classes of all labels.
+    """
+    start = np.cumsum([0, *sizes])
+    merged, split = np.zeros(len(kind)), np.zeros(len(kind))
+    for first, one in zip(start.tolist(), cuts, strict=False):
+        for g, (_, score) in one.merged.items():
+            merged[first + g] = score
+        for g, (_, score, _) in one.split.items():
+            split[first + g] = score
+    merged, split = merged * telling(merged, kind), split * telling(split, kind)
+    return [
+        _Cuts(
+            one.survivors,
+            {g: (whole, float(merged[first + g])) for g, (whole, _) in one.merged.items()},
+            {g: (p, float(split[first + g]), largest) for g, (p, _, largest) in one.split.items()},
+        )
+        for first, one in zip(start.tolist(), cuts, strict=False)
+    ]
 
 
 def _merged(sheet: _Sheet, survivors: Sequence[int]) -> dict[int, tuple[list[int], float]]:

@@ -27,25 +27,21 @@ changes any score.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from bridge.core.findings import ErrorType
-from bridge.core.geometry import pair_iou, same_unit_pairs
 from bridge.core.objects import ObjectTable, Workload
+from bridge.core.overlaps import overlapping
 from bridge.scorers import ERROR_CODES, Suspects
+from bridge.scorers.box_evidence import SAME_OBJECT, propose
 from bridge.scorers.content_order import original_rows, sort_rows
 from bridge.scorers.usual import usual
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-
-#: From this IoU on, two boxes show the same object.
-SAME_OBJECT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +71,8 @@ class ObjectReview:
         # In an order that only the content of the rows decides, ties come out the same way every time.
         order, predicted = sort_rows(workload.predicted)
         evidence = _gather(given, predicted, self.chunk)
-        found = [*_judge_labels(given, evidence, len(workload.labels.names)), _judge_missing(predicted, evidence)]
+        about_labels = _judge_labels(given, evidence, len(workload.labels.names))
+        found = [*about_labels, _judge_missing(predicted, evidence, self.chunk)]
         suspects = Suspects(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
         suspects = suspects.rows(suspects.score > 0)
         return Suspects(
@@ -129,25 +126,15 @@ class _Evidence:
 def _gather(given: ObjectTable, predicted: ObjectTable, chunk: int) -> _Evidence:
     """Two passes over the overlapping pairs: sharing a prediction needs its best IoU first."""
     nearest = np.zeros(len(predicted))
-    for _, p, iou in _overlaps(given, predicted, chunk):
+    for _, p, iou in overlapping(given, predicted, chunk):
         np.maximum.at(nearest, p, iou)
     same, other = _Best.none(len(given)), _Best.none(len(given))
-    for g, p, iou in _overlaps(given, predicted, chunk):
+    for g, p, iou in overlapping(given, predicted, chunk):
         backing = predicted.confidence[p] * np.minimum(1.0, iou / SAME_OBJECT) * (iou / nearest[p])
         agrees = given.label[g] == predicted.label[p]
         for best, pick in ((same, agrees), (other, ~agrees)):
             best.put(g[pick], p[pick], backing[pick], iou[pick])
     return _Evidence(same, other, nearest)
-
-
-def _overlaps(given: ObjectTable, predicted: ObjectTable, chunk: int) -> Iterator[tuple[Ints, Ints, Floats]]:
-    """(label row, prediction row, IoU) of all pairs of a unit that overlap, chunk by chunk, a label's side by side."""
-    turned = given.rotation.any() or predicted.rotation.any()
-    for g, p in same_unit_pairs(given.unit, predicted.unit, chunk):
-        rotations = (given.rotation[g], predicted.rotation[p]) if turned else (None, None)
-        iou = pair_iou(given.xyxy.take(g, axis=0), predicted.xyxy.take(p, axis=0), *rotations)
-        touching = np.flatnonzero(iou > 0)
-        yield g[touching], p[touching], iou[touching]
 
 
 _Columns = tuple[Ints, Ints, Ints, Floats, Floats]
@@ -184,30 +171,9 @@ def _judge_labels(given: ObjectTable, evidence: _Evidence, classes: int) -> list
     ]
 
 
-def _judge_missing(predicted: ObjectTable, evidence: _Evidence) -> _Columns:
+def _judge_missing(predicted: ObjectTable, evidence: _Evidence, chunk: int) -> _Columns:
     """The columns of Suspects for missing objects: one row per prediction that no better one stands for."""
-    rows = np.flatnonzero(_survivors(predicted))
+    rows = propose(predicted, chunk).row
     score = predicted.confidence[rows] * np.maximum(0.0, 1 - evidence.nearest[rows] / SAME_OBJECT)
     error = np.full(len(rows), ERROR_CODES[ErrorType.MISSING])
     return error, np.full(len(rows), -1), rows, score, np.zeros(len(rows))
-
-
-def _survivors(predicted: ObjectTable) -> Bools:
-    """(M,) bool: greedy suppression over all classes, most confident first, at IoU ``SAME_OBJECT``.
-
-    The table is in content order, so the first row left in each unit is its most confident: all units take their next
-    step at once, and memory is bounded by the number of rows.
-    """
-    kept = np.zeros(len(predicted), dtype=np.bool_)
-    left = np.arange(len(predicted))
-    while left.size:
-        unit = predicted.unit[left]
-        is_first = np.r_[True, unit[1:] != unit[:-1]]
-        leaders = left[is_first]
-        kept[leaders] = True
-        leader = leaders[np.cumsum(is_first) - 1]
-        iou = pair_iou(
-            predicted.xyxy[leader], predicted.xyxy[left], predicted.rotation[leader], predicted.rotation[left]
-        )
-        left = left[~is_first & (iou < SAME_OBJECT)]
-    return kept

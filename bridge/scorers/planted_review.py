@@ -79,7 +79,7 @@ class PlantedReview:
 
     chunk: int = 1 << 18
     sample: int = 20_000
-    folds: int = 3
+    folds: int = 2
     seed: int = 0
 
     @property
@@ -107,11 +107,12 @@ class PlantedReview:
         units = int(np.searchsorted(ends, self.sample, side="left")) + 1
         scene = look(_units(order.given, 0, units)[0], _units(order.predicted, 0, units)[0], self.chunk)
         usual = find_usual(scene, classes, self.chunk)
-        declared = [(u.item.width or np.nan, u.item.height or np.nan) for u in workload.units]
-        size = sizes(np.array(declared, float).reshape(-1, 2)[order.units], scene.given, scene.predicted)
+        items = (workload.units[unit].item for unit in order.units[:units])
+        declared = [(item.width or np.nan, item.height or np.nan) for item in items]
+        size = sizes(np.array(declared, float).reshape(-1, 2), scene.given, scene.predicted)
         rng = np.random.default_rng(self.seed)
         labels = label_rows(scene, size, usual, classes, self.chunk, rng)
-        proposals = proposal_rows(scene, size, rng)
+        proposals = proposal_rows(scene, size, self.chunk, rng)
         columns = {name: k for k, name in enumerate(PROPOSAL_COLUMNS)}
         rising = {columns["confidence"]: 1, columns["missing"]: 1, columns["nearest"]: -1}
         judge = _Judge(
@@ -208,7 +209,7 @@ class _Judge:
         return found
 
     def _missing(self, scene: Scene, first_predicted: int) -> Suspects:
-        proposals = propose(scene.predicted)
+        proposals = propose(scene.predicted, self.chunk)
         nearest = scene.first[proposals.row]
         some = np.flatnonzero(nearest < NOT_MISSING)
         columns = proposal_evidence(scene.predicted, proposals.rows(some), nearest[some])

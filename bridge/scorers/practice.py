@@ -15,7 +15,6 @@ from bridge.scorers.box_evidence import (
     Scene,
     Usual,
     label_evidence,
-    overlaps,
     proposal_evidence,
     propose,
 )
@@ -53,32 +52,33 @@ def label_rows(scene: Scene, size: Floats, usual: Usual, classes: int, chunk: in
     seen = label_evidence(scene, given, own, usual, chunk)
     doubt = np.maximum.reduce([seen.column(name) for name in ("extra", "wrong_class", "imprecise")])
     kept = np.flatnonzero(rng.random(len(given)) >= THIN * doubt)
-    groups = [(0, given.rows(kept), kept)]
+    groups = [(0, seen.columns[kept], given.unit[kept])]
     for kind in (EXTRA, WRONG_CLASS, IMPRECISE):
         some = np.flatnonzero(rng.random(len(given)) < SHARE)
         table = given.rows(some)
         if kind == EXTRA:
             planted = planting.added(table, size, given, rng)
         elif kind == WRONG_CLASS:
-            planted = planting.swapped(table, some, confusion(scene, classes, chunk), rng)
+            planted = planting.swapped(table, some, confusion(scene, classes), rng)
         else:
             planted = planting.shifted(table, some, size, given, rng)
-        groups.append((kind, planted.table, planted.source))
+        evidence = label_evidence(scene, planted.table, planted.source, usual, chunk)
+        groups.append((kind, evidence.columns, planted.table.unit))
     return Rows(
-        np.concatenate([label_evidence(scene, table, source, usual, chunk).columns for _, table, source in groups]),
-        np.concatenate([np.full(len(table), kind) for kind, table, _ in groups]),
-        np.concatenate([table.unit for _, table, _ in groups]),
+        np.concatenate([columns for _, columns, _ in groups]),
+        np.concatenate([np.full(len(unit), kind) for kind, _, unit in groups]),
+        np.concatenate([unit for _, _, unit in groups]),
     )
 
 
-def proposal_rows(scene: Scene, size: Floats, rng: np.random.Generator) -> Rows:
+def proposal_rows(scene: Scene, size: Floats, chunk: int, rng: np.random.Generator) -> Rows:
     """The proposals of a scene that may be missing objects, and those that would be had their label been dropped.
 
     Every label that a proposal shows can be dropped in thought: the proposal is judged by the second best label. Some
     proposals beside a label that was made imprecise stand among the rows as they came, so that one is not taken for a
     missing object.
     """
-    proposals = propose(scene.predicted)
+    proposals = propose(scene.predicted, chunk)
     row, unit = proposals.row, scene.predicted.unit[proposals.row]
     nearest = scene.first[row]
     open_ = np.flatnonzero(nearest < NOT_MISSING)
@@ -103,12 +103,12 @@ def proposal_rows(scene: Scene, size: Floats, rng: np.random.Generator) -> Rows:
     )
 
 
-def confusion(scene: Scene, classes: int, chunk: int) -> Floats:
+def confusion(scene: Scene, classes: int) -> Floats:
     """(C, C) float64: what people may take a class for; rows sum to 1 (0 with one class), the diagonal is 0.
 
     Half of it is what the model sees at labels of a class, a quarter how common the others are, a quarter even.
     """
-    g, p, iou = overlaps(scene.given, scene.predicted, chunk)
+    g, p, iou = scene.pairs
     seen = np.zeros((classes, classes))
     np.add.at(seen, (scene.given.label[g], scene.predicted.label[p]), scene.predicted.confidence[p] * iou)
     common = np.tile(np.bincount(scene.given.label, minlength=classes) + 1.0, (classes, 1))

@@ -11,7 +11,6 @@ Mitchell 1998). The two are then combined as if they were nearly independent::
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from bridge.core.geometry import pair_iou
 from bridge.core.objects import ObjectTable
 from bridge.core.probes import Probes
-from bridge.scorers.error_odds import fit, predict
+from bridge.scorers.boosted_trees import BoostedTrees
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -34,7 +33,7 @@ _LEAST = 1e-5
 class SecondOpinion:
     """One model per fold, and ``prior`` (K,) float64, how common each kind is by the first opinion."""
 
-    models: tuple[Any, ...]
+    models: tuple[BoostedTrees | None, ...]
     prior: Floats
 
     @classmethod
@@ -53,7 +52,7 @@ class SecondOpinion:
         columns = _columns(given.rows(asked), probes.rows(asked))
         fold, kind, first = fold[asked], kind[asked], first[asked]
         prior = first.mean(axis=0) if len(first) else np.ones(first.shape[1])
-        models = tuple(fit(columns[fold != k], kind[fold != k], None) for k in range(folds))
+        models = tuple(BoostedTrees.fit(columns[fold != k], kind[fold != k], None) for k in range(folds))
         return cls(models, np.maximum(prior, _LEAST))
 
     def combined(self, given: ObjectTable, probes: Probes, first: Floats, fold: Ints) -> Floats:
@@ -64,7 +63,7 @@ class SecondOpinion:
             rows = np.flatnonzero(asked & (fold == k))
             if model is None or not rows.size:
                 continue
-            second = predict(model, _columns(given.rows(rows), probes.rows(rows)), first.shape[1])
+            second = model.probabilities(_columns(given.rows(rows), probes.rows(rows)), first.shape[1])
             log = sum(_WEIGHT * np.log(np.maximum(p, _LEAST) / self.prior) for p in (first[rows], second))
             log = log + np.log(self.prior)
             chances = np.exp(log - log.max(axis=1, keepdims=True))

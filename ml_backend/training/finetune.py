@@ -20,6 +20,7 @@ from torchvision.models.detection.ssd import SSD
 
 from bridge.core.annotations import digest
 from bridge.core.predictor import Predictor
+from bridge.core.provenance import Provenance
 from bridge.core.training import Fit, Tell
 from bridge.errors import ModelError
 from ml_backend.models.torchvision_detector import choose_device
@@ -74,9 +75,12 @@ class Finetuner:
             "start": self._start.digest,
             "labels": list(self._labels),
             "device": self._device.type,
-            **({"trained_on": self._start.trained_on} if self._start.trained_on else {}),
             **self._recipe.to_dict(),
         }
+
+    @property
+    def start(self) -> Provenance | None:
+        return self._start.provenance
 
     @property
     def side(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from bridge.core.provenance import Provenance
 from bridge.errors import ModelError
 from ml_backend.models import torchvision_detector as detector
 from ml_backend.models.catalogue import manifest_path, read_json
@@ -27,14 +28,14 @@ class Start:
     builder_args: its arguments, ``num_classes`` and weights left out.
     state: the tensors to begin with.
     digest: SHA-256 (hex) that names them.
-    trained_on: the target that they were trained on by labelbridge; empty where they were not.
+    provenance: what they were trained on by labelbridge; None where they were not.
     """
 
     builder: str
     builder_args: Mapping[str, Any]
     state: State
     digest: str
-    trained_on: str = ""
+    provenance: Provenance | None = None
 
     @classmethod
     def of(cls, spec: str, weights: Path | None) -> Start:
@@ -56,9 +57,8 @@ class Start:
             check_digest(data, manifest.sha256, manifest.weights)
             args = {k: v for k, v in manifest.builder_args.items() if k not in ("num_classes", *_WEIGHTS)}
             detector.check_builder(manifest.builder)
-            notes = read_json(path).get("training")
-            trained_on = str(notes.get("target", "")) if isinstance(notes, dict) else ""
-            return cls(manifest.builder, args, parse_state(data, manifest.weights), manifest.sha256, trained_on)
+            provenance = Provenance.from_manifest(read_json(path))
+            return cls(manifest.builder, args, parse_state(data, manifest.weights), manifest.sha256, provenance)
         detector.check_builder(spec)
         if weights is not None:
             data = read_bytes(weights)

@@ -19,7 +19,6 @@ from bridge.core.geometry import (
     iou_matrix,
     pair_iou,
     polygon_area,
-    same_unit_pairs,
 )
 
 ROWS = 6
@@ -94,22 +93,6 @@ def test_clipping_stays_inside_and_changes_nothing_twice(box: np.ndarray, width:
     assert (once >= 0).all()
     assert (once <= [width, height, width, height]).all()
     np.testing.assert_array_equal(once, clip_to_image(once, width, height))
-
-
-units = st.lists(st.integers(0, 5), max_size=12).map(lambda u: np.array(sorted(u), dtype=np.int64))
-
-
-@given(units, units, st.integers(1, 20))
-def test_pairs_are_all_of_the_same_unit_whatever_the_chunk(
-    given_unit: np.ndarray, predicted_unit: np.ndarray, chunk: int
-) -> None:
-    pieces = list(same_unit_pairs(given_unit, predicted_unit, chunk))
-    pairs = [(int(g), int(p)) for g_rows, p_rows in pieces for g, p in zip(g_rows, p_rows, strict=True)]
-    assert pairs == [
-        (g, p) for g in range(len(given_unit)) for p in range(len(predicted_unit)) if given_unit[g] == predicted_unit[p]
-    ]
-    most = max((int((predicted_unit == u).sum()) for u in given_unit), default=0)
-    assert all(0 < len(g_rows) <= max(chunk, most) for g_rows, _ in pieces)
 
 
 @given(st.lists(good_boxes(), max_size=4), st.lists(good_boxes(), max_size=4))

@@ -70,4 +70,5 @@ records = st.builds(
     st.lists(predictions, max_size=3).map(tuple),
     st.lists(problems, max_size=2).map(tuple),
     st.lists(names, max_size=2).map(tuple),
+    st.lists(st.sampled_from(("in", "out", "unknown")), max_size=2).map(tuple),
 )

@@ -19,7 +19,6 @@ from bridge.core.geometry import (
     iou_matrix,
     pair_iou,
     polygon_area,
-    same_unit_pairs,
 )
 
 
@@ -101,19 +100,3 @@ def test_polygon_area(points: list[tuple[float, float]], area: float) -> None:
 
 def test_envelope() -> None:
     assert envelope([(3, 1), (-2, 5), (0, 0)]) == (-2, 0, 3, 5)
-
-
-def test_pairs_of_the_same_unit() -> None:
-    given, predicted = np.array([0, 0, 2, 5]), np.array([0, 1, 2, 2, 5])
-    (g, p), *rest = same_unit_pairs(given, predicted)
-    assert not rest
-    assert g.tolist() == [0, 1, 2, 2, 3]
-    assert p.tolist() == [0, 0, 2, 3, 4]
-    assert list(same_unit_pairs(given, np.array([7, 8]))) == []
-
-
-def test_ten_thousand_boxes_in_one_image_come_in_bounded_pieces() -> None:
-    unit = np.zeros(10_000, dtype=np.int64)
-    sizes = [len(g) for g, _ in same_unit_pairs(unit, unit, chunk=1 << 21)]
-    assert sum(sizes) == 10_000**2
-    assert max(sizes) <= 1 << 21

@@ -15,6 +15,7 @@ import pytest
 
 from bridge.core.annotations import Box, Polygon, Shape, Tag
 from bridge.core.findings import ErrorType, Finding, Fix, State
+from bridge.core.team import ClassAgreement, Person, Team
 from bridge.flows.report import MOST_ROWS, Histogram, ReportData, build_report
 from bridge.store import PrecisionRow
 
@@ -169,6 +170,14 @@ def test_no_name_becomes_markup() -> None:
     assert "49" not in page.text
 
 
+def test_warnings_come_first() -> None:
+    said = "IN SAMPLE: 3 of 4 items were training images of <b>net</b>."
+    page = Page(build_report(report_data([finding()], warnings=[said]), no_image))
+    assert page.of("p", "warning") == [{"class": "warning", "role": "alert"}]
+    assert page.text.index(said) < page.text.index("likely errors")
+    assert not Page(build_report(report_data([finding()]), no_image)).of("p", "warning")
+
+
 def test_only_the_gallery_is_read_and_each_image_once() -> None:
     asked: Counter[str] = Counter()
 
@@ -270,3 +279,39 @@ def test_states_are_counted_once_something_happened() -> None:
     assert "accepted" not in Page(build_report(data, no_image)).text
     mixed = replace(data, findings=[(data.findings[0][0], State.ACCEPTED), data.findings[1]])
     assert "accepted 1 open 1" in Page(build_report(mixed, no_image)).text
+
+
+ERRORS = {"missing": 1.25, "extra": 0.0, "wrong_class": 12.5, "imprecise": None}
+
+
+def test_who_labelled() -> None:
+    team = Team(
+        items=1200,
+        alpha=0.714,
+        classes=(ClassAgreement("cat", 90, 0.96), ClassAgreement(EVIL, 1234, 0.41), ClassAgreement("owl", 1, None)),
+        people=(Person(EVIL, 9, 400, 5, 0.5, ERRORS), Person("bob", 9, 400, 0, None, ERRORS)),
+    )
+    html = build_report(report_data(team=team), no_image)
+    page = Page(html)
+    assert_loads_nothing(page, html)
+    assert "<script>alert" not in html
+    assert "1,200 images were labelled by several people, who agree to alpha 0.71 on" in page.text
+    rows = re.findall(r"<tr>(.*?)</tr>", html[html.index('id="team"') : html.index('id="gallery"')], re.S)
+    cells = [[re.sub(r"<[^>]*>", "", c).strip() for c in re.findall(r"<td.*?</td>", row, re.S)][1:] for row in rows]
+    assert cells == [
+        [],
+        ["1,234", "0.41review guideline"],
+        ["90", "0.96"],
+        ["1", "–"],
+        [],
+        ["400", "0.50", "1.2", "0.0", "12.5", "–"],
+        ["400", "–", "1.2", "0.0", "12.5", "–"],
+    ]
+    assert [a["class"] for t, a in page.elements if t == "td" and "low" in a.get("class", "")] == ["num low"] * 2
+
+
+def test_who_labelled_where_nobody_shares_an_image_or_is_known() -> None:
+    alone = Page(build_report(report_data(team=Team(people=(Person("bob", 9, 400, 0, None, ERRORS),))), no_image))
+    assert "No image was labelled by two people, so nothing can be said about agreement." in alone.text
+    assert "Kappa" not in alone.text
+    assert "names no annotators, and no image was labelled by two" in Page(build_report(report_data(), no_image)).text

@@ -10,6 +10,7 @@ from flow_kit import Desk, Killed
 
 from bridge.core.annotations import Prediction
 from bridge.core.findings import Event, State, Verdict
+from bridge.core.team import Team
 from bridge.errors import DataError, ToolUnreachable
 from bridge.flows.score import Counts
 from bridge.flows.sources import FilePredictions, StoredPredictions
@@ -77,6 +78,20 @@ def test_two_submissions_of_one_item_are_judged_apart(desk: Desk) -> None:
     finding = desk.finding(item, "missing").finding
     assert finding.submission_id == desk.tool.people[item][1].id
     assert len(desk.findings()) == 1
+
+
+def test_who_labelled_how_is_in_the_result_and_in_the_run(desk: Desk) -> None:
+    desk.picture(TRUTH, CAT_ONLY)
+    desk.picture(TRUTH, TRUTH)
+    result = desk.score()
+    assert (result.team.items, [(c.label, c.kappa) for c in result.team.classes]) == (
+        2,
+        [("cat", 1.0), ("dog", pytest.approx(2 / 3))],
+    )
+    careless, careful = result.team.people
+    assert (careless.name, careless.errors["missing"]) == ("person 1", pytest.approx(100 / 3))
+    assert (careful.name, careful.kappa, set(careful.errors.values())) == ("person 0", 1.0, {0.0})
+    assert Team.from_dict(desk.store.run(result.run_id).counts["team"]) == result.team
 
 
 def test_the_same_error_in_two_submissions_is_two_findings(desk: Desk) -> None:

@@ -15,6 +15,7 @@ from fakes.pictures import CAT, DOG, TRUTH, draw
 
 from bridge.core.annotations import Item, Prediction, Record
 from bridge.core.predictor import Detections
+from bridge.core.provenance import Provenance, pixel_mark
 from bridge.errors import ImageError
 from bridge.flows.sources import FilePredictions, ImageReader, ModelPredictions, StoredPredictions
 
@@ -99,6 +100,23 @@ def test_a_file_knows_some_items(tool: MemoryTool) -> None:
     assert [r.predictions for r in attached] == [FOUND[:1], (), (), (), ()]
     assert [r.predicted_by for r in attached] == [("file",), (), (), ("file",), ()]
     assert failures == []
+
+
+def test_a_file_may_tell_what_its_model_has_seen(tool: MemoryTool) -> None:
+    names = {f"{k}.png": () for k in range(1, 5)}
+    told = FilePredictions("file", names, seen=frozenset({"1.png", "memory://2"}))
+    attached, _ = told.attach(records(tool))
+    assert [r.samples for r in attached] == [("in",), ("in",), ("out",), ("out",), ()]
+    untold, _ = FilePredictions("file", names).attach(records(tool))
+    assert [r.samples for r in untold] == [("unknown",)] * 4 + [()]
+
+
+def test_a_model_tells_of_each_image_whether_it_was_trained_on_it(tool: MemoryTool) -> None:
+    origin = Provenance(NAME, ("elsewhere",), seen=frozenset({pixel_mark(draw(TRUTH, 163))}))
+    known = replace(source(tool, ColourDetector()), origin=origin)
+    assert [r.samples for r in known.attach(records(tool))[0]] == [("out",), (), (), ("in",), ("out",)]
+    assert (known.provenance(NAME), known.provenance("another")) == (origin, None)
+    assert source(tool, ColourDetector()).attach(records(tool))[0][0].samples == ("unknown",)
 
 
 def test_stored_predictions_stay_as_they_are(tool: MemoryTool) -> None:

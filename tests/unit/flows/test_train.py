@@ -13,7 +13,9 @@ from flow_kit import Killed
 from training_kit import UNSEEN, Gym, MemoryTrainer, varied
 
 from bridge.core.annotations import Annotation, Box, Mask, Polygon, Tag
+from bridge.core.provenance import Provenance, pixel_mark
 from bridge.errors import Busy, DataError, StoreError
+from bridge.flows.trained_models import manifest_provenance
 from bridge.flows.training_record import copy_out, locked, read_record
 
 CAT_ONLY = (("cat", CAT),)
@@ -46,12 +48,41 @@ class TestOutOfSample:
 
     def test_a_network_that_knows_the_images_is_refused(self, nine: Gym) -> None:
         """Starting from the model of an earlier training, no fold would be out of sample."""
-        nine.trainer.trained_on = "memory:1"
+        nine.trainer.start = Provenance("before", ("memory:1",))
         with pytest.raises(DataError, match="no image would be out of sample"):
             nine.train()
         assert nine.train(folds=0).fresh
-        nine.trainer.trained_on = "memory:2"
+        nine.trainer.start = Provenance("before", ("memory:2",))
         assert nine.train().fresh
+
+    def test_a_network_that_knows_some_of_the_images_from_elsewhere_is_refused(self, nine: Gym) -> None:
+        nine.trainer.start = Provenance("before", ("memory:2",), seen=frozenset({pixel_mark(varied(3)), "0" * 16}))
+        with pytest.raises(DataError, match="trained on 1 of these 9 images"):
+            nine.train()
+        assert not list(nine.folder.glob("*/images"))
+        assert nine.train(folds=0).fresh
+
+    def test_the_final_model_remembers_what_it_has_seen(self, nine: Gym) -> None:
+        before = Provenance("before", ("memory:2",), seen=frozenset({"0" * 16}))
+        nine.trainer.start = before
+        model = manifest_provenance(nine.train().manifest)
+        assert model is not None
+        assert model.targets == ("memory:1", "memory:2")
+        assert len(model.seen) == 9 * 2 + 1
+        items = [record.item for record in nine.tool.read_page(None, 100).records]
+        assert {model.sample("memory:1", item) for item in items} == {"in"}
+        assert {model.sample("elsewhere", item, varied(k)) for k, item in enumerate(items)} == {"in"}
+        assert model.sample("elsewhere", items[0]) == "unknown"
+        assert model.sample("elsewhere", items[0], varied(77)) == "out"
+
+    def test_images_held_out_from_a_single_model_are_out_of_its_sample(self, nine: Gym) -> None:
+        result = nine.train(folds=0)
+        model = manifest_provenance(result.manifest)
+        assert model is not None
+        items = [record.item for record in nine.tool.read_page(None, 100).records]
+        outside = {item.id for item in items if model.sample("memory:1", item) == "out"}
+        assert outside == set(nine.predictions(result).seen)
+        assert len(outside) == 2
 
     def test_boxes_are_in_pixels_of_the_original(self, gym: Gym) -> None:
         """The trainer's side is 80, so that images of 160 pixels are kept at 120."""
@@ -210,8 +241,8 @@ class TestAgain:
         """Above all no copies of the images."""
         result = nine.train()
         assert sorted(p.name for p in result.folder.iterdir()) == [
-            "images.json", "lock", "manifest.json", "model.safetensors", "predictions.json", "probes.json",
-            "training.json",
+            "images.json", "lock", "manifest.json", "model.safetensors",
+            "predictions.json", "predictions.provenance.json", "probes.json", "training.json",
         ]  # fmt: skip
 
     def test_two_at_once(self, nine: Gym) -> None:
@@ -244,7 +275,7 @@ class TestWhatIsTold:
         assert record["by_label"]["cat"]["objects"] == 9
         assert record["threshold"] == 0.05
         assert record["model"] == "in-memory-1"
-        notes = json.loads(result.manifest.read_text())["notes"]
+        notes = json.loads(result.manifest.read_text())["training"]
         assert (notes["snapshot"], notes["ap50"]) == (record["snapshot"], record["ap50"])
 
     def test_the_final_model_takes_the_median_of_the_best_epochs(self, nine: Gym) -> None:

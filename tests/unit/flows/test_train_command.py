@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from bridge import wiring
 from bridge.cli import app
 from bridge.errors import LabelbridgeError, ModelError, NotFound, PartialFailure, PluginError, UsageError
+from bridge.scorers.in_sample import WORTH
 
 Run = Callable[..., Result]
 
@@ -101,7 +102,8 @@ def test_the_options_reach_the_training(run: Run, target: str, trainer: MemoryTr
     assert record["options"] == {"folds": 2, "epochs": 4, "seed": 7, "patience": 2}
     assert record["manifest"] == str(out / "manifest.json")
     assert sorted(p.name for p in out.iterdir()) == [
-        "images.json", "manifest.json", "model.safetensors", "predictions.json", "probes.json",
+        "images.json", "manifest.json", "model.safetensors", "predictions.json", "predictions.provenance.json",
+        "probes.json",
         "training.json",
     ]  # fmt: skip
     assert (trainer.fits[0].patience, trainer.fits[0].seed) == (2, 7)
@@ -137,6 +139,89 @@ def test_predictions_and_index_are_a_coco_pair(run: Run, target: str, tmp_path: 
     words = ["--predictions", "out/predictions.json", "--predictions-index", "out/images.json", "--json"]
     run("score", target, *words)
     assert likely(run, target) == ["missing"]
+
+
+class TestInSample:
+    """A model held against the images that it was trained on says so; out of sample nothing is said."""
+
+    @pytest.fixture
+    def manifest(self, run: Run, target: str) -> str:
+        return str(json.loads(run("train", target, "--json").stdout)["manifest"])
+
+    def test_by_its_manifest(self, run: Run, target: str, manifest: str) -> None:
+        result = run("score", target, "--detector", manifest)
+        words = " ".join(result.output.split())
+        assert f"IN SAMPLE: 6 of 6 items were training images of {manifest}." in words
+        assert f"labelbridge score {target} --cross-fit" in words
+        assert "IN SAMPLE" in result.stderr
+        assert "IN SAMPLE" in run("findings", target).stderr
+        (made,) = json.loads(run("runs", target, "--json").stdout)
+        (model,) = made["counts"]["independence"]["models"]
+        assert (model["inside"], model["outside"], model["trained_on"]) == (6, 0, [target])
+        assert len(model["snapshot"]) == 64
+        run("report", target, "-o", "report.html")
+        assert "IN SAMPLE: 6 of 6 items" in Path("report.html").read_text()
+
+    def test_by_a_copied_manifest_on_the_same_images_elsewhere(
+        self, run: Run, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another data folder, another target, other file names: the pixels are the same."""
+        run("train", target, "--out", "out")
+        monkeypatch.setenv("LABELBRIDGE_HOME", str(tmp_path / "another home"))
+        for number in (3, 99):
+            add(tmp_path / "other", number)
+        for old, new in (("p3", "q7"), ("p99", "q8")):
+            (tmp_path / "other" / "JPEGImages" / f"{old}.png").rename(tmp_path / "other/JPEGImages" / f"{new}.png")
+            text = (tmp_path / "other" / "Annotations" / f"{old}.xml").read_text().replace(old, new)
+            (tmp_path / "other" / "Annotations" / f"{old}.xml").unlink()
+            (tmp_path / "other" / "Annotations" / f"{new}.xml").write_text(text)
+        result = run("score", f"voc:{tmp_path / 'other'}", "--detector", "out/manifest.json")
+        assert "IN SAMPLE: 1 of 2 items" in result.stderr
+
+    def test_not_with_cross_fit(self, run: Run, target: str, manifest: str) -> None:
+        result = run("score", target, "--cross-fit", "--json")
+        assert "IN SAMPLE" not in result.stderr
+        (model,) = json.loads(result.stdout)["independence"]["models"]
+        assert (model["inside"], model["outside"], model["unknown"], model["folds"]) == (0, 6, 0, 5)
+        assert "not known" not in run("score", target, "--cross-fit").output
+
+    def test_a_copy_of_an_old_image_is_in_the_sample_of_the_final_model(
+        self, run: Run, target: str, manifest: str, tmp_path: Path
+    ) -> None:
+        add(tmp_path / "voc", 7)
+        (tmp_path / "voc/JPEGImages/p7.png").write_bytes((tmp_path / "voc/JPEGImages/p2.png").read_bytes())
+        assert "IN SAMPLE: 1 of 1 items" in run("score", target, "--cross-fit").stderr
+
+    def test_scores_are_lower_and_say_why(self, run: Run, target: str, manifest: str) -> None:
+        found = {}
+        for words in (["--detector", manifest], ["--detector", "another"]):
+            run("score", target, *words)
+            listed = json.loads(run("findings", target, "--type", "missing", "--json").stdout)
+            found[words[1]] = listed[0]
+        inside, unknown = found[manifest], found["another"]
+        assert inside["score"] == pytest.approx(WORTH * unknown["score"])
+        assert inside["reason"] == unknown["reason"] + " The model was trained on this image."
+        assert inside["evidence"]["in_sample"] is True
+
+    def test_what_is_not_known_is_said_calmly(self, run: Run, target: str) -> None:
+        result = run("score", target, "--detector", "another")
+        assert "What another was trained on is not known." in " ".join(result.stdout.split())
+        assert "IN SAMPLE" not in result.output
+        assert "not known" not in result.stderr
+
+    def test_a_file_of_ours_is_out_of_sample(self, run: Run, target: str) -> None:
+        run("train", target, "--out", "out")
+        words = ["--predictions", "out/predictions.json", "--predictions-index", "out/images.json", "--json"]
+        (model,) = json.loads(run("score", target, *words).stdout)["independence"]["models"]
+        assert (model["outside"], model["folds"], model["trained_on"]) == (6, 5, [target])
+
+    def test_a_file_may_say_what_its_model_has_seen(self, run: Run, target: str) -> None:
+        run("train", target, "--out", "out")
+        Path("out/predictions.provenance.json").write_text('{"seen": ["p1.png", "p4.png"]}')
+        words = ["--predictions", "out/predictions.json", "--predictions-index", "out/images.json"]
+        assert "IN SAMPLE: 2 of 6 items were training images of predictions." in run("score", target, *words).stderr
+        Path("out/predictions.provenance.json").unlink()
+        assert "What predictions was trained on is not known." in run("score", target, *words).stdout
 
 
 def test_not_trained(run: Run, target: str) -> None:

@@ -17,6 +17,7 @@ from flow_kit import Killed
 from PIL import Image
 
 from bridge.core.predictor import Detections, Kind
+from bridge.core.provenance import Provenance
 from bridge.core.training import Epoch, Fit, Tell
 from bridge.flows.progress import silent
 from bridge.flows.sources import ImageReader
@@ -63,7 +64,7 @@ class RememberedFit:
     def save(self, folder: Path, name: str, threshold: float, notes: Mapping[str, Any]) -> Path:
         path = folder / "manifest.json"
         (folder / "model.safetensors").write_bytes(b"weights")
-        path.write_text(json.dumps({"name": f"{name}-1", "score_threshold": threshold, "notes": notes}))
+        path.write_text(json.dumps({"name": f"{name}-1", "score_threshold": threshold, "training": notes}))
         return path
 
 
@@ -84,7 +85,7 @@ class MemoryTrainer:
     best: int | None = None
     fits: list[Fit] = field(default_factory=list)
     labels: tuple[str, ...] = ()
-    trained_on: str = ""
+    start: Provenance | None = None
 
     def __call__(self, labels: Sequence[str]) -> MemoryTrainer:
         self.labels = tuple(labels)
@@ -92,7 +93,7 @@ class MemoryTrainer:
 
     @property
     def recipe(self) -> Mapping[str, Any]:
-        return {"trainer": "memory", "labels": list(self.labels), "trained_on": self.trained_on}
+        return {"trainer": "memory", "labels": list(self.labels), "start": self.start and sorted(self.start.seen)}
 
     def epochs(self, images: int) -> int:
         return self.recommended

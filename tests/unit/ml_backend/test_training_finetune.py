@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from bridge.core.provenance import Provenance
 from bridge.core.training import Epoch, Example, Fit
 from bridge.errors import ModelError, StoreError
 from bridge.scenes import CLASSES, draw_scene
@@ -108,9 +109,12 @@ class TestEmbedded:
 
     def test_a_model_knows_what_it_was_trained_on(self, scenes: list[Example], tmp_path: Path) -> None:
         fitted = small().fit(fit(scenes[:1], tmp_path, epochs=1, held_out=0), silent)
-        path = fitted.save(tmp_path / "out", "a", 0.5, {"target": "ls:project/7"})
-        assert trainer(str(path), labels=("x",), device="cpu").recipe["trained_on"] == "ls:project/7"
-        assert "trained_on" not in small().recipe
+        seen = Provenance("", ("ls:project/7",), seen=frozenset({"ab", "cd"}))
+        path = fitted.save(tmp_path / "out", "a", 0.5, {"snapshot": "5a5a", "seen": seen.to_notes()})
+        name = json.loads(path.read_text())["name"]
+        start = trainer(str(path), labels=("x",), device="cpu").start
+        assert start == Provenance(name, ("ls:project/7",), "5a5a", seen=seen.seen)
+        assert small().start is None
 
     def test_stops_when_nothing_gets_better(self, scenes: list[Example], tmp_path: Path) -> None:
         """Held-out images with objects where there are none: the AP stays zero."""

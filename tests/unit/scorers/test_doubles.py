@@ -8,7 +8,7 @@ import pytest
 from bridge.core.annotations import Annotation, Box, Item, LabelSet, Prediction, Record, Submission
 from bridge.core.findings import ErrorType, Finding
 from bridge.core.objects import ObjectTable, build_workload
-from bridge.scorers.doubles import doubled, twin
+from bridge.scorers.doubles import doubled, twins
 from bridge.scorers.explain import findings
 from bridge.scorers.planted_review import PlantedReview
 
@@ -44,7 +44,8 @@ def review(*given: Annotation) -> list[Finding]:
 def test_the_one_that_the_model_backs_less_is_too_many() -> None:
     near = Box(102, 101, 162, 152)
     other = doubled(table((0, 0, BOX), (0, 0, near)), np.array([0.9, 0.8]), CHUNK)
-    iou = twin(table((0, 0, BOX), (0, 0, near)), 0)[1]
+    (rows, iou) = twins(table((0, 0, BOX), (0, 0, near)), 0)
+    assert rows == [1]
     np.testing.assert_allclose(other, [0.0, (2 * iou - 1) ** 2])
     assert other[1] > 0.5
 
@@ -61,7 +62,7 @@ def test_the_one_that_the_model_backs_less_is_too_many() -> None:
 )
 def test_what_is_no_double(rows: tuple[tuple[int, int, Box], ...]) -> None:
     assert not doubled(table(*rows), np.ones(len(rows)), CHUNK).any()
-    assert twin(table(*rows), 0)[1] < 0.5
+    assert twins(table(*rows), 0)[1] < 0.5
 
 
 def test_of_three_all_but_one_are_too_many() -> None:

@@ -113,6 +113,37 @@ def test_two_labels_on_one_object() -> None:
     assert "one of several labels on what the model sees as one object" in found["x-1"].reason
 
 
+TWO = [("cat", mask((20, 20, 40, 60))), ("cat", mask((40, 20, 60, 60)))]
+HALVES = [("cat", shape, 0.9) for _, shape in TWO]
+
+
+def test_touching_objects_that_the_model_joins_are_neither_missing_nor_badly_outlined() -> None:
+    """A prediction over three labels: no label fits it, but all of it is labelled."""
+    three = [("cat", mask((x, 20, x + 20, 40))) for x in (10, 30, 50)]
+    found = InstanceReview().find("t", LABELS, [record("x", three, [("cat", mask((10, 20, 70, 40)), 0.9)]), *GOOD])
+    assert ErrorType.MISSING not in {f.error for f in found}
+    assert not [f for f in found if "the outline and the model's differ" in f.reason and f.score > 0.1]
+
+
+def test_an_object_that_the_model_sees_in_pieces_is_less_extra_than_one_it_does_not_see() -> None:
+    pieces = [("cat", mask((20, y, 60, y + 10)), 0.9) for y in range(20, 60, 10)]
+    seen = InstanceReview().find("t", LABELS, [record("x", [("cat", CAT)], pieces), *GOOD])
+    unseen = InstanceReview().find("t", LABELS, [record("x", [("cat", CAT)], []), *GOOD])
+    score = [max((f.score for f in found if f.error is ErrorType.EXTRA), default=0.0) for found in (seen, unseen)]
+    assert score[0] < score[1] / 5
+
+
+def test_a_model_that_cuts_everything_in_two_says_little_by_it() -> None:
+    def merged(share: int) -> float:
+        cut = [record(f"cut {k}", [("cat", CAT)], HALVES) for k in range(share)]
+        found = InstanceReview().find("t", LABELS, [record("x", [("cat", CAT)], HALVES), *cut, *GOOD])
+        return max(f.score for f in found if f.item_id == "x" and f.error is ErrorType.IMPRECISE)
+
+    once, often = merged(0), merged(60)
+    assert once > 0.8
+    assert often < 0.2
+
+
 def test_boxes_are_not_judged_by_masks() -> None:
     boxes = record("x", [("cat", Box(20, 20, 60, 60))], [("cat", CAT, 0.9), ("dog", mask((70, 70, 90, 90)), 0.9)])
     assert review(boxes) == []
