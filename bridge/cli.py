@@ -14,6 +14,7 @@ import typer
 
 from bridge import wiring
 from bridge.console import Output
+from bridge.core.class_balance import ClassBalance, warnings_of
 from bridge.core.findings import REVIEWED_TYPES, ErrorType, State
 from bridge.core.fingerprints import ALIKE
 from bridge.errors import DataError, LabelbridgeError, NotFound, UsageError
@@ -142,7 +143,7 @@ def score(
     images: Images = None,
     keep: Annotated[float, typer.Option(min=0, max=1, help="Lowest score that becomes a finding.")] = 0.1,
     check_images: Annotated[
-        bool, typer.Option("--check-images", help="Open every image: unreadable, tiny, duplicate, wrong size.")
+        bool, typer.Option("--check-images", help="Open every image: unreadable, tiny, wrong size, there twice.")
     ] = False,
     config: Config = None,
     as_json: AsJson = False,
@@ -187,6 +188,12 @@ def score(
         output.say(note)
     output.table("", ("error", "findings"), list(result.findings.items()))
     output.team(result.team)
+    _show_balance(result.balance, output)
+    if ErrorType.INCONSISTENT_LABELS in result.findings:
+        output.warn(
+            f"{result.findings[ErrorType.INCONSISTENT_LABELS]} images are labelled otherwise than their copies: "
+            f"labelbridge findings {target} --type {ErrorType.INCONSISTENT_LABELS}"
+        )
     rate = counts.items / max(result.seconds, 1e-9)
     output.say(
         f"{result.new} new, {result.withdrawn} withdrawn since the last run. "
@@ -640,6 +647,18 @@ def _show_training(result: TrainResult, manifest: Path, output: Output) -> None:
     target = record["target"]
     if record["options"]["folds"]:
         output.say(f"Next: labelbridge score {target} --cross-fit")
+
+
+def _show_balance(balance: ClassBalance, output: Output) -> None:
+    if balance.ratio is None:
+        return
+    classes = f"{len(balance.classes)} {'class' if len(balance.classes) == 1 else 'classes'}"
+    output.say(
+        f"{classes}, as mixed as {balance.effective:.1f} of equal size; {balance.ratio:.3g} objects of the commonest "
+        "for each of the rarest."
+    )
+    for line in warnings_of(balance):
+        output.say(line)
 
 
 def _warn_of_changes(source: CrossFitPredictions, store: Store, run_id: str, output: Output) -> None:

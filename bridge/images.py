@@ -58,6 +58,15 @@ def decode(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> npt.NDArray[
     return np.ascontiguousarray(_upright(pixels, orientation))
 
 
+def decode_small(data: bytes, name: str, side: int, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
+    """Like :func:`decode`, and several times as fast for a large JPEG.
+
+    That comes out at a half, a quarter or an eighth of its size, the smallest that leaves both sides ``side`` pixels.
+    """
+    pixels, orientation = _decoded(data, name, max_pixels, side)
+    return np.ascontiguousarray(_upright(pixels, orientation))
+
+
 def size_of(data: bytes, name: str = "the image") -> tuple[int, int]:
     """``(width, height)`` in pixels of the upright image, from the header only.
 
@@ -125,7 +134,7 @@ def _span(centre: float, length: float, limit: int) -> tuple[int, int]:
     return start, start + whole
 
 
-def _decoded(data: bytes, name: str, max_pixels: int) -> tuple[npt.NDArray[np.uint8], int]:
+def _decoded(data: bytes, name: str, max_pixels: int, side: int | None = None) -> tuple[npt.NDArray[np.uint8], int]:
     """Pixels as stored, and the orientation still to be undone: a function of its own, so that Pillow's copy of the
     pixels is freed before another one is made."""
     with _opened(io.BytesIO(data), name, empty=not data) as (image, orientation):
@@ -133,6 +142,8 @@ def _decoded(data: bytes, name: str, max_pixels: int) -> tuple[npt.NDArray[np.ui
         if width * height > max_pixels:
             raise _too_large(name, f"{width} x {height} pixels ({width * height / 1e6:.1f} megapixels)", max_pixels)
         try:
+            if side is not None:
+                image.draft(None, (side, side))  # the mode is kept
             return np.array(_to_rgb(image)), orientation
         except Exception as error:  # Pillow raises whatever its decoders meet: OSError, SyntaxError, struct.error, ...
             raise ImageError(

@@ -128,6 +128,8 @@ class Item:
         name: what a person would call it: the file name without folders.
         image: the tool's own reference to the image (URL or path); only the tool can read it.
         width, height: pixels of the EXIF-oriented image; None when nobody has said so yet.
+        split: which part of a dataset it is in, as :func:`bridge.core.splits.split_name` spells it; empty when nobody
+            has said so.
     """
 
     id: str
@@ -135,6 +137,7 @@ class Item:
     image: str
     width: int | None = None
     height: int | None = None
+    split: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +222,9 @@ class Record:
 
     ``predicted_by`` names the models that have looked at the item: one that is here but has no prediction below
     found nothing, which is not the same as never having looked. ``samples`` tells for each of them whether it was
-    trained on this image; empty where that is known of none. ``probes`` are the answers of the same model about boxes
-    of the submissions, where it was asked.
+    trained on this image; empty where that is known of none. ``thumbnail`` are the bytes of
+    :func:`bridge.core.fingerprints.thumbnail`, where somebody has opened the image; else empty. ``probes`` are the
+    answers of the same model about boxes of the submissions, where it was asked.
     """
 
     item: Item
@@ -229,6 +233,7 @@ class Record:
     problems: tuple[Problem, ...] = ()
     predicted_by: tuple[str, ...] = ()
     samples: tuple[Sample, ...] = ()
+    thumbnail: bytes = b""
     probes: tuple[Probe, ...] = ()
 
     @property
@@ -286,8 +291,9 @@ def _rounded(value: Any, places: int) -> Any:
 def record_to_dict(record: Record) -> dict[str, Any]:
     """A record as JSON-able data: the form that snapshots keep."""
     item = record.item
+    split = [item.split] if item.split else []
     return {
-        "item": [item.id, item.name, item.image, item.width, item.height],
+        "item": [item.id, item.name, item.image, item.width, item.height, *split],
         "submissions": [
             [s.id, s.annotator, [[a.id, a.label, shape_to_list(a.shape), a.origin] for a in s.annotations]]
             for s in record.submissions
@@ -296,6 +302,7 @@ def record_to_dict(record: Record) -> dict[str, Any]:
         "problems": [[p.kind, p.message, p.annotation_id, p.submission_id] for p in record.problems],
         "predicted_by": list(record.predicted_by),
         "samples": list(record.samples),
+        "thumbnail": record.thumbnail.hex(),
         "probes": [probe_to_list(p) for p in record.probes],
     }
 
@@ -312,6 +319,7 @@ def record_from_dict(data: Mapping[str, Any]) -> Record:
         problems=tuple(Problem(*p) for p in data["problems"]),
         predicted_by=tuple(data["predicted_by"]),
         samples=tuple(data.get("samples", ())),
+        thumbnail=bytes.fromhex(data.get("thumbnail", "")),
         probes=tuple(map(probe_from_list, data.get("probes", ()))),  # older snapshots have none
     )
 

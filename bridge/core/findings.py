@@ -13,7 +13,8 @@ from bridge.errors import DataError
 
 
 class ErrorType(StrEnum):
-    """What may be wrong. The first four are judged by a scorer; the others are facts about the raw data."""
+    """What may be wrong. The first four are judged by a scorer; the last three compare images, and the others are facts
+    about the raw data."""
 
     MISSING = "missing"
     EXTRA = "extra"
@@ -28,6 +29,10 @@ class ErrorType(StrEnum):
     UNKNOWN_LABEL = "unknown_label"
     DEGENERATE_SHAPE = "degenerate_shape"
     OUT_OF_IMAGE = "out_of_image"
+
+    INCONSISTENT_LABELS = "inconsistent_labels"
+    LEAKAGE = "leakage"
+    NEAR_DUPLICATE = "near_duplicate"
 
     @property
     def is_data_check(self) -> bool:

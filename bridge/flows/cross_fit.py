@@ -56,6 +56,7 @@ class CrossFitPredictions:
             predictions=tuple(p for p in seen.predictions if p.confidence >= self.threshold),
             predicted_by=(self.training.name,),
             samples=("out",),
+            thumbnail=seen.thumbnail,
             probes=tuple(
                 replace(known, box=box)
                 for box in boxes_to_ask(record, self.training.labels)

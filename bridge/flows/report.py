@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bridge.core.annotations import Box, Polygon, Shape
+from bridge.core.class_balance import ClassBalance, warnings_of
 from bridge.core.findings import REVIEWED_TYPES, Finding, State
 from bridge.core.geometry import Point, box_corners, envelope
 from bridge.core.team import LOW_KAPPA, Team
@@ -60,6 +61,7 @@ class ReportData:
         checks: findings that are facts about the raw data.
         confusion: (C + 1, C + 1) int64, rows the class as labelled, columns the class as predicted; the last row counts
             predictions without an annotation, the last column annotations without a prediction.
+        balance: how the labels are spread over classes and splits.
         precision: how often reviewers agreed so far.
         team: how far those who labelled agree, and which errors each makes.
         min_score: findings below it are not pushed for review.
@@ -82,6 +84,7 @@ class ReportData:
     checks: Sequence[tuple[Finding, State]]
     confusion: Ints
     confidence: Histogram
+    balance: ClassBalance
     min_score: float
     precision: Sequence[PrecisionRow] = ()
     team: Team = field(default_factory=Team)
@@ -185,6 +188,8 @@ def _charts(data: ReportData) -> dict[str, Any]:
         "heatmap": report_charts.heatmap(data.classes, data.confusion),
         "columns": report_charts.histogram(bins.edges, bins.matched, bins.unmatched),
         "precision": report_charts.precision_lines(data.precision),
+        "balance_rows": report_charts.balance_rows(data.balance),
+        "balance_warnings": warnings_of(data.balance),
     }
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bridge.core.class_balance import ClassBalance, ClassFacts
 from bridge.core.findings import REVIEWED_TYPES, ErrorType, Finding
 from bridge.store.rows import PrecisionRow
 
@@ -86,6 +87,20 @@ class PrecisionLine:
     share: float
     low: float
     high: float
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceRow:
+    """One class in the table of classes; ``width`` is percent of the longest bar.
+
+    ``size`` is as in ``4 - 31 %``, the side of a square of the object's area, of that of its image. ``shares`` are what
+    the class has of each split's objects, in percent; None in a split without objects.
+    """
+
+    facts: ClassFacts
+    width: float
+    size: str
+    shares: tuple[float | None, ...]
 
 
 def title_of(error: ErrorType) -> str:
@@ -172,6 +187,30 @@ def precision_lines(rows: Iterable[PrecisionRow]) -> tuple[PrecisionLine, ...]:
         PrecisionLine(r, 100.0 * r.accepted / (r.accepted + r.rejected), *_wilson(r.accepted, r.accepted + r.rejected))
         for r in reviewed
     )
+
+
+def balance_rows(balance: ClassBalance) -> tuple[BalanceRow, ...]:
+    """The classes, commonest first, those that nobody used last and in the order of the label set."""
+    most = max((c.objects for c in balance.classes), default=0) or 1
+    return tuple(
+        BalanceRow(
+            facts=c,
+            width=100.0 * c.objects / most,
+            size=_size(c.smallest, c.largest),
+            shares=tuple(
+                100.0 * n / split.objects if split.objects else None
+                for n, split in zip(c.by_split, balance.splits, strict=True)
+            ),
+        )
+        for c in sorted(balance.classes, key=lambda c: -c.objects)
+    )
+
+
+def _size(smallest: float | None, largest: float | None) -> str:
+    if smallest is None or largest is None:
+        return ""
+    low, high = f"{100 * smallest:.2g}", f"{100 * largest:.2g}" if largest < 0.995 else "100"
+    return f"{low} %" if low == high else f"{low} – {high} %"
 
 
 def _wilson(hits: int, trials: int) -> tuple[float, float]:

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.core.annotations import Item, Record
-from bridge.core.findings import Finding
+from bridge.core.class_balance import BalanceCount
+from bridge.core.findings import ErrorType, Finding
 from bridge.core.matching import content_rank, match_pairs
 from bridge.core.metrics import confusion_matrix, histogram
 from bridge.core.objects import Workload, build_workload
@@ -41,7 +42,9 @@ def collect(store: Store, run: Run, *, gallery: int, created_at: str, min_score:
     classes = len(run.labels.names)
     confusion = np.zeros((classes + 1, classes + 1), np.int64)
     matched, unmatched = np.zeros(_BINS, np.int64), np.zeros(_BINS, np.int64)
+    balance = BalanceCount(run.labels)
     for records in store.chunks(run.id):
+        balance.add(records)
         workload = build_workload(run.target, run.labels, [r for r in records if r.predicted_by])
         given, predicted = _matches(workload)
         confusion += _confusion(workload, given, predicted)
@@ -64,15 +67,22 @@ def collect(store: Store, run: Run, *, gallery: int, created_at: str, min_score:
         predictions=int(counts.get("predictions", 0)),
         classes=run.labels.names,
         findings=[(f, s) for f, s in found if not f.error.is_data_check],
-        checks=[(f, s) for f, s in found if f.error.is_data_check],
+        checks=sorted(((f, s) for f, s in found if f.error.is_data_check), key=lambda fs: _weight(fs[0])),
         confusion=confusion,
         confidence=Histogram(np.linspace(0, 1, _BINS + 1), matched, unmatched),
+        balance=balance.balance(),
         min_score=min_score,
         precision=store.precision(run.target),
         team=Team.from_dict(counts["team"]) if "team" in counts else Team(),
         gallery=gallery,
         warnings=Independence.from_dict(counts.get("independence", {})).warnings(run.target),
     )
+
+
+def _weight(finding: Finding) -> int:
+    """Which checks a lead wants to see first: labels that cannot both be right, then pictures that are measured on."""
+    first = (ErrorType.INCONSISTENT_LABELS, ErrorType.LEAKAGE)
+    return first.index(finding.error) if finding.error in first else len(first)
 
 
 def image_reader(

@@ -6,11 +6,13 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from bridge.core.annotations import Record
+from bridge.core.annotations import Item, Record
+from bridge.core.class_balance import ClassBalance, count_balance
 from bridge.core.findings import ErrorType, Event, Finding, State
+from bridge.core.fingerprints import thumbnail
 from bridge.core.objects import Workload, build_workload
 from bridge.core.team import Team, team_of
 from bridge.errors import DataError, ImageError
@@ -20,13 +22,14 @@ from bridge.flows.fixed import is_fixed, order_of
 from bridge.flows.independence import Independence
 from bridge.flows.progress import Progress
 from bridge.flows.sources import PredictionSource
-from bridge.images import size_of
+from bridge.images import decode_small, size_of
 from bridge.scorers import RecordReview, Scorer, explain
 from bridge.scorers.class_review import ClassReview
 from bridge.scorers.consensus_review import ConsensusReview, beside
 from bridge.scorers.data_checks import ImageFacts, check_images, check_records
 from bridge.scorers.in_sample import lowered
 from bridge.scorers.instance_review import InstanceReview
+from bridge.scorers.near_duplicate_review import NearDuplicateReview, without_known
 from bridge.store import Store
 from bridge.tools import AnnotationTool, TargetInfo
 
@@ -37,6 +40,10 @@ _NEED_IMAGES = (
     ErrorType.DUPLICATE_IMAGE,
     ErrorType.SIZE_MISMATCH,
 )
+#: Found by comparing images, all of which somebody has opened: this run, its model, or the training before it.
+_COMPARE_IMAGES = (ErrorType.INCONSISTENT_LABELS, ErrorType.LEAKAGE, ErrorType.NEAR_DUPLICATE)
+#: Pixels of the shorter side that suffice to compare images.
+_SMALL = 64
 
 #: What is judged beside the boxes.
 _RECORD_REVIEWS: tuple[RecordReview, ...] = (ClassReview(), InstanceReview())
@@ -72,7 +79,7 @@ class ScoreResult:
     """One finished run. ``findings`` counts all of them by error type; ``new`` those nobody had seen before.
 
     ``seconds`` is what judging took, without reading, predicting and storing. ``team`` is what the findings and the
-    overlap of the submissions say about those who labelled.
+    overlap of the submissions say about those who labelled, ``balance`` how the labels are spread.
     """
 
     run_id: str
@@ -84,6 +91,7 @@ class ScoreResult:
     seconds: float
     team: Team
     independence: Independence
+    balance: ClassBalance
     failures: tuple[Failure, ...] = ()
 
 
@@ -186,9 +194,10 @@ def _page(
     page = tool.read_page(after, limit, model=source.model)
     submitted = [record for record in page.records if record.submissions or record.problems]
     records, failures = source.attach(submitted)
-    store.put_chunk(run_id, position, records)
     # That an item names no image is told by its record.
-    facts = tuple(_facts(tool, r) for r in page.records if r.item.image) if options.check_images else ()
+    looks = [_look(tool, r.item) for r in page.records if r.item.image] if options.check_images else []
+    records = _with_thumbnails(records, looks)
+    store.put_chunk(run_id, position, records)
     counts = Counts(
         items=len(page.records),
         submissions=sum(len(r.submissions) for r in records),
@@ -197,16 +206,36 @@ def _page(
         unpredicted=sum(1 for r in records if r.submissions and not r.predicted_by),
         probed=sum(len(r.probes) for r in records),
     )
-    return _PageResult(page.next, counts, facts, tuple(failures))
+    return _PageResult(page.next, counts, tuple(facts for facts, _ in looks), tuple(failures))
 
 
-def _facts(tool: AnnotationTool, record: Record) -> ImageFacts:
+def _look(tool: AnnotationTool, item: Item) -> tuple[ImageFacts, bytes]:
+    """What an item's image file shows, and the image's thumbnail; that is empty where it cannot be decoded."""
     try:
-        data = tool.read_image(record.item)
+        data = tool.read_image(item)
         width, height = size_of(data)
     except ImageError as error:
-        return ImageFacts(record.item, None, None, None, str(error))
-    return ImageFacts(record.item, hashlib.sha256(data).hexdigest(), width, height, None)
+        return ImageFacts(item, None, None, None, str(error)), b""
+    sha256 = hashlib.sha256(data).hexdigest()
+    try:
+        pixels = decode_small(data, f"{item.name} (item {item.id})", _SMALL)
+    except ImageError as error:
+        return ImageFacts(item, sha256, width, height, str(error)), b""
+    return ImageFacts(item, sha256, width, height, None), thumbnail(pixels).tobytes()
+
+
+def _with_thumbnails(records: Sequence[Record], looks: Sequence[tuple[ImageFacts, bytes]]) -> list[Record]:
+    """Records with what was seen of their images: thumbnails, and sizes that nobody had said."""
+    seen = {facts.item.id: (facts, small) for facts, small in looks if small}
+    done: list[Record] = []
+    for record in records:
+        if record.item.id in seen:
+            facts, small = seen[record.item.id]
+            item = record.item
+            item = replace(item, width=item.width or facts.width, height=item.height or facts.height)
+            record = replace(record, item=item, thumbnail=small)
+        done.append(record)
+    return done
 
 
 def _judge(
@@ -222,9 +251,13 @@ def _judge(
     records = [record for chunk in store.chunks(run_id) for record in chunk]
     begun_at = time.perf_counter()
     findings = check_records(target, begun.info.labels, records)
-    findings += check_images(target, [fact for p in pages for fact in p.facts])
+    facts = [fact for p in pages for fact in p.facts]
+    findings += check_images(target, facts)
     workload = _workload(begun.info, records, counts)
     findings = _one_each(findings + _review(begun.info, records, workload, scorer, options))
+    same_file = {fact.item.id: fact.sha256 for fact in facts if fact.sha256 is not None}
+    copies = NearDuplicateReview().find(target, begun.info.labels, records)
+    findings += without_known([f for f in copies if f.score >= options.keep], same_file)
     independence = Independence.of(records, source, workload)
     team = team_of(begun.info.labels, records, findings)
     seconds = time.perf_counter() - begun_at
@@ -232,7 +265,9 @@ def _judge(
     _reopen_undone(store, target, findings, records, journal.now())
     put = store.put_findings(run_id, findings)
     # What was found in an item that could not be looked at now has not gone away.
-    looked_for = [e for e in ErrorType if options.check_images or e not in _NEED_IMAGES]
+    compared = all(record.thumbnail for record in records if record.submissions)
+    not_looked_for = (*(() if options.check_images else _NEED_IMAGES), *(() if compared else _COMPARE_IMAGES))
+    looked_for = [e for e in ErrorType if e not in not_looked_for]
     withdrawn = 0 if failures else store.withdraw_missing(run_id, looked_for)
     snapshot = store.seal_snapshot(run_id)
     result = ScoreResult(
@@ -245,6 +280,7 @@ def _judge(
         seconds=seconds,
         team=team,
         independence=independence,
+        balance=count_balance(begun.info.labels, records),
         failures=failures,
     )
     store.finish_run(

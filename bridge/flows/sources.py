@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.core.annotations import Box, Item, Prediction, Probe, Record, Sample
+from bridge.core.fingerprints import thumbnail
 from bridge.core.predictor import Detections, Predictor, region_scorer
 from bridge.core.provenance import Provenance
 from bridge.errors import ImageError
@@ -199,6 +200,7 @@ class ModelPredictions:
             predictions=self._predictions(found),
             predicted_by=(self.predictor.name,),
             samples=(self._sample(record.item, image),),
+            thumbnail=thumbnail(image).tobytes(),
             probes=self._probes(record, image),
         )
 

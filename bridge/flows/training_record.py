@@ -36,12 +36,14 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One image of a training: its ``item`` with the original's size, what was submitted for it then, and what a model
-    that never saw it found, and said about the submitted boxes (by :func:`rounded` box)."""
+    """One image of a training: its ``item`` with the original's size, what was submitted for it then, what a model that
+    never saw it found, its thumbnail (empty where an older training kept none), and what that model said about the
+    submitted boxes (by :func:`rounded` box)."""
 
     item: Item
     revision: str
     predictions: tuple[Prediction, ...]
+    thumbnail: bytes
     probes: Mapping[Xyxy, Probe]
 
 
@@ -180,6 +182,7 @@ def open_cross_fit(folder: Path) -> CrossFit:
                 Item(i["id"], i["file_name"], i["image"], i["width"], i["height"]),
                 i["revision"],
                 tuple(found[i["id"]]),
+                bytes.fromhex(i.get("thumbnail", "")),
                 {rounded(probe.box): probe for probe in map(probe_from_list, asked.get(i["id"], ()))},
             )
             for i in images["images"]
@@ -217,6 +220,7 @@ def write_predictions(
             "image": sample.item.image,
             "fold": fold,
             "revision": sample.revision,
+            "thumbnail": picture.thumbnail.tobytes().hex(),
         }
         for sample, picture, fold, *_ in rows
     ]

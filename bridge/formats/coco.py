@@ -3,7 +3,7 @@
 Both customary forms are read: as annotation tools export it, and as pycocotools writes it. ``iscrowd`` annotations are
 left out: they mark regions, not objects. Where ``bbox`` is there, ``segmentation`` does not count; where it is not, the
 envelope of the polygons does. Categories that share a name are one class. An extra key ``annotator`` of an image says
-who labelled it.
+who labelled it, ``split`` or ``subset`` which part of the dataset it is in; without, a folder such as ``train`` does.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from bridge.core.annotations import Annotation, Box, Item, LabelSet, Prediction, Problem, Record, Submission, Xyxy
 from bridge.core.findings import ErrorType
 from bridge.core.geometry import envelope
+from bridge.core.splits import split_name, split_of_path
 from bridge.errors import DataError, UsageError
 from bridge.formats.paths import find_inside, image_roots, need_exists, unique_names
 
@@ -241,9 +242,11 @@ def _read_images(file: Path, data: Json) -> _Images:
         if not _is_id(key):
             images.add(Item(f"images[{k}]", name or f"images[{k}]", image), problem=f"images[{k}] has no id")
             continue
-        item = Item(str(key), name or f"image {key}", image, _pixels(entry.get("width")), _pixels(entry.get("height")))
+        split = split_name(entry.get("split") or entry.get("subset")) or split_of_path(image)
+        size = _pixels(entry.get("width")), _pixels(entry.get("height"))
+        item = Item(str(key), name or f"image {key}", image, *size, split)
         if key in images.position:
-            twice = Item(f"{key}#{k}", item.name, image, item.width, item.height)
+            twice = Item(f"{key}#{k}", item.name, image, *size, split)
             message = f"image id {key} is listed twice; its annotations are read as those of the first"
             images.add(twice, problem=message, kind=ErrorType.DUPLICATE_IMAGE)
             continue

@@ -18,6 +18,7 @@ from defusedxml.common import DefusedXmlException
 
 from bridge.core.annotations import Annotation, Box, Item, LabelSet, Problem, Record, Submission
 from bridge.core.findings import ErrorType
+from bridge.core.splits import TEST, TRAIN, VAL, split_of_path
 from bridge.errors import UsageError
 from bridge.formats.paths import find_inside, image_roots, need_exists, unique_names
 from bridge.images import SUFFIXES
@@ -31,8 +32,8 @@ class VocDataset:
 
     The id of an item is the path of its XML file without the ending, below the folder of annotations; that of an
     annotation is the item's, ``#``, and the place of the object in the file, from 0. A file that is no XML gives an
-    item with a problem and no submission. An image is looked for under the ``filename`` that the XML gives, then under
-    the XML file's own name.
+    item with a problem and no submission. Its split is the list in ``ImageSets/Main`` that names it, or else a folder
+    of its id. An image is looked for under the ``filename`` that the XML gives, then under the XML file's own name.
     """
 
     labels: LabelSet
@@ -42,6 +43,7 @@ class VocDataset:
     _names: tuple[str, ...]
     _roots: tuple[Path, ...]
     _by_id: dict[str, int]
+    _splits: dict[str, str]
 
     @classmethod
     def open(cls, path: Path, images: Path | None = None) -> VocDataset:
@@ -74,6 +76,7 @@ class VocDataset:
             _names=tuple(unique_names(written)),
             _roots=image_roots(images, beside),
             _by_id={item_id: position for position, item_id in enumerate(ids)},
+            _splits=_listed_splits(folder.parent / "ImageSets" / "Main"),
         )
 
     def __len__(self) -> int:
@@ -91,10 +94,13 @@ class VocDataset:
 
     def _record(self, position: int) -> Record:
         item_id, name, image = self._ids[position], self._names[position], self._images[position]
+        split = self._splits.get(item_id) or split_of_path(item_id)
         root = _parse(self._folder / f"{item_id}.xml")
         if isinstance(root, str):
-            return Record(Item(item_id, name, image), problems=(Problem(ErrorType.DEGENERATE_SHAPE, root),))
-        item = Item(item_id, name, image, _pixels(root, "size/width"), _pixels(root, "size/height"))
+            return Record(
+                Item(item_id, name, image, split=split), problems=(Problem(ErrorType.DEGENERATE_SHAPE, root),)
+            )
+        item = Item(item_id, name, image, _pixels(root, "size/width"), _pixels(root, "size/height"), split)
         annotations: list[Annotation] = []
         problems: list[Problem] = []
         for k, entry in enumerate(root.iter("object")):
@@ -131,6 +137,17 @@ def _parse(file: Path) -> Element | str:
     except OSError as error:
         return f"{file.name} cannot be read: {error.strerror or error}"
     return f"{file.name} holds no XML element" if root is None else root
+
+
+def _listed_splits(folder: Path) -> dict[str, str]:
+    """The split of each item, from VOC's own lists ``train.txt``, ``val.txt`` and ``test.txt``; empty without them."""
+    splits: dict[str, str] = {}
+    for split in (TRAIN, VAL, TEST):
+        file = folder / f"{split}.txt"
+        if file.is_file():
+            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+            splits |= {line.split()[0]: split for line in lines if line.strip()}
+    return splits
 
 
 def _find_annotations(path: Path) -> Path:

@@ -19,6 +19,7 @@ import yaml
 from bridge.core.annotations import Annotation, Box, Item, LabelSet, Problem, Record, Submission
 from bridge.core.findings import ErrorType
 from bridge.core.geometry import envelope
+from bridge.core.splits import split_of_path
 from bridge.errors import DataError, ImageError, UsageError
 from bridge.formats.paths import find_inside, image_files, image_roots, need_exists, unique_names
 from bridge.images import size_of_file
@@ -31,11 +32,13 @@ _SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """An image below the root of images, and the text file about it; either may be absent."""
+    """An image below the root of images, and the text file about it; either may be absent. ``split`` is the one that
+    the configuration lists it in; empty where it lists none."""
 
     id: str
     image: str
     labels: Path | None
+    split: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ class YoloDataset:
 
     def _record(self, position: int) -> Record:
         pair = self._pairs[position]
-        item = Item(pair.id, self._names[position], pair.image)
+        item = Item(pair.id, self._names[position], pair.image, split=pair.split or split_of_path(pair.id))
         if not pair.image:
             message = f"there is no image for {pair.labels.name if pair.labels else pair.id}"
             return Record(item, problems=(Problem(ErrorType.NO_IMAGE, message),))
@@ -169,7 +172,7 @@ def _pairs(folder: Path, config: Mapping[str, Any], images: Path | None) -> Iter
                 for pair in found:
                     if pair.id not in seen:
                         seen.add(pair.id)
-                        yield pair
+                        yield replace(pair, split=split)
         return
     labels = next(folder / name for name in _LABEL_FOLDERS if (folder / name).is_dir())
     place = images or (folder / "images" if (folder / "images").is_dir() else folder)

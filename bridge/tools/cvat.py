@@ -109,6 +109,7 @@ class Cvat:
         self._labels: CvatLabels | None = None
         self._tasks: list[int] | None = None
         self._job_counts: dict[int, int] = {}
+        self._subsets: dict[int, str] = {}
         self._layouts: OrderedDict[int, Layout] = OrderedDict()
         self._contents: OrderedDict[int, JobContent] = OrderedDict()
         self._next: str | None = None
@@ -343,6 +344,7 @@ class Cvat:
         elif self._tasks is None:
             rows = self._task_rows() if self.what.kind == "project" else [self.client.task(self.what.id)]
             self._job_counts = {int(t["id"]): _count_of(t, "jobs") for t in rows}
+            self._subsets = {int(t["id"]): str(t.get("subset") or "") for t in rows}
             self._tasks = [int(t["id"]) for t in rows if self.what.takes_task(t)]
         return self._tasks
 
@@ -378,7 +380,8 @@ class Cvat:
             if self.what.kind == "job":
                 frames = frames_of(self.client.job_meta(self.what.id), jobs[0].start if jobs else 0, jobs, hidden)
             else:
-                frames = frames_of(self.client.task_meta(task), 0, jobs, hidden) if jobs else []
+                meta = self.client.task_meta(task) if jobs else {}
+                frames = frames_of(meta, 0, jobs, hidden, self._subsets.get(task, "")) if jobs else []
             self._layouts[task] = Layout(tuple(jobs), tuple(frames), frozenset(taken))
             while len(self._layouts) > _LAYOUTS:
                 self._layouts.popitem(last=False)

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from bridge.core.annotations import Item
+from bridge.core.splits import split_name
 from bridge.errors import ToolError
 
 Row = Mapping[str, Any]
@@ -53,7 +54,7 @@ class Job:
 class Frame:
     """One frame: ``name`` is the file's without folders; ``width`` and ``height`` are in pixels where CVAT knows them.
 
-    ``jobs`` are those that it is in, by id.
+    ``jobs`` are those that it is in, by id; ``split`` is the task's subset.
     """
 
     task: int
@@ -62,6 +63,7 @@ class Frame:
     width: int | None
     height: int | None
     jobs: tuple[Job, ...]
+    split: str = ""
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -69,7 +71,8 @@ class Frame:
 
     @property
     def item(self) -> Item:
-        return Item(item_id(self.task, self.number), self.name, frame_reference(self), self.width, self.height)
+        name = item_id(self.task, self.number)
+        return Item(name, self.name, frame_reference(self), self.width, self.height, self.split)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,9 @@ def is_people_job(job: Job) -> bool:
     return job.type != "ground_truth"
 
 
-def frames_of(meta: Row, first: int, jobs: Sequence[Job], left_out: Iterable[int] = ()) -> list[Frame]:
+def frames_of(
+    meta: Row, first: int, jobs: Sequence[Job], left_out: Iterable[int] = (), subset: str = ""
+) -> list[Frame]:
     """The frames of one task that are in any of ``jobs``, in order; deleted ones and those ``left_out`` are not among
     them.
 
@@ -158,6 +163,7 @@ def frames_of(meta: Row, first: int, jobs: Sequence[Job], left_out: Iterable[int
     Args:
         meta: of the task, or of a job.
         first: the number of the frame that comes first in it.
+        subset: of the task.
     """
     entries = meta.get("frames")
     entries = entries if isinstance(entries, list) else []
@@ -183,6 +189,7 @@ def frames_of(meta: Row, first: int, jobs: Sequence[Job], left_out: Iterable[int
                 width=_pixels(entry.get("width")),
                 height=_pixels(entry.get("height")),
                 jobs=tuple(here[number]),
+                split=split_name(subset),
             )
         )
     return frames

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from bridge.core.annotations import Item, Prediction, Problem, Record, Submission
 from bridge.core.findings import ErrorType
+from bridge.core.splits import split_name, split_of_path
 from bridge.dialects.label_studio import LabelConfig, Size, regions_to_annotations
 
 Row = dict[str, Any]
@@ -52,7 +53,7 @@ def record_from_task(task: Row, config: LabelConfig, *, model: str | None, with_
         problems.append(Problem(str(ErrorType.NO_IMAGE), message))
     width, height = size or (None, None)
     task_id = str(task.get("id"))
-    item = Item(task_id, image_name(image) or f"task {task_id}", image, width, height)
+    item = Item(task_id, image_name(image) or f"task {task_id}", image, width, height, _split(task, image))
     predicted_by = tuple(models) if with_predictions else ()
     return Record(item, tuple(submissions), tuple(predictions), tuple(problems), predicted_by)
 
@@ -77,6 +78,16 @@ def _confidence(score: object) -> float | None:
     if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
         return None
     return min(max(float(score), 0.0), 1.0)
+
+
+def _split(task: Row, image: str) -> str:
+    """The split that the task's data or meta data names under ``split`` or ``subset``, or a folder of the image."""
+    for fields in (task.get("data"), task.get("meta")):
+        if isinstance(fields, dict):
+            named = split_name(fields.get("split")) or split_name(fields.get("subset"))
+            if named:
+                return named
+    return split_of_path(unquote(image).replace("=", "/"))  # local files are named behind ?d=
 
 
 def annotator(annotation: Row) -> str:

@@ -135,6 +135,11 @@ def test_only_submitted_jobs_are_judged(studio: Studio) -> None:
     assert every_record(open_cvat(studio.server, f"cvat:task/{studio.second}"))[4].submissions == ()
 
 
+def test_the_split_of_a_frame_is_the_subset_of_its_task(studio: Studio) -> None:
+    records = every_record(open_cvat(studio.server, f"cvat:project/{studio.project}"))
+    assert [r.item.split for r in records] == ["train"] * 2 + ["test"] * 5
+
+
 @pytest.mark.parametrize(
     ("filters", "frames"),
     [

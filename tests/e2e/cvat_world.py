@@ -68,10 +68,9 @@ class Picture:
     shows: Objects
     drawn: Objects
 
-    @property
-    def file(self) -> bytes:
+    def file(self, backdrop: int) -> bytes:
         out = io.BytesIO()
-        Image.fromarray(draw(self.shows)).save(out, "PNG")
+        Image.fromarray(draw(self.shows, backdrop=backdrop)).save(out, "PNG")
         return out.getvalue()
 
 
@@ -123,7 +122,8 @@ class CvatWorld:
         self.labels = {name: server.label(name, project=project).id for name in ("cat", "dog")}
         self.tasks: list[int] = []
         for part in parts:
-            images = [(f"photo {len(self.tasks)}-{n}.png", p.file) for n, p in enumerate(part)]
+            task_number = len(self.tasks)
+            images = [(f"photo {task_number}-{n}.png", p.file(1000 * task_number + n)) for n, p in enumerate(part)]
             mode = "interpolation" if case.video else "annotation"
             task = server.add_task("Photos", images, owner=owner, project=project, segment_size=segment_size, mode=mode)
             self.tasks.append(task)

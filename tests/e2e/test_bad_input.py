@@ -52,8 +52,8 @@ class TestImagesOfAProject:
         return world
 
     def repair(self, world: World) -> None:
-        for name in ("photo 1.png", "photo 2.png"):
-            Image.fromarray(draw()).save(world.project.images / name)
+        for index in (1, 2):
+            Image.fromarray(draw(backdrop=index)).save(world.project.images / f"photo {index}.png")
         image = f"/data/local-files/?d=p{world.project.id}/photo 3.png"
         world.client.patch_task(world.project.tasks[3], {"data": {"image": image}})
 
@@ -84,7 +84,9 @@ class TestImagesOfAProject:
         assert (again["counts"]["unpredicted"], again["findings"]) == (0, {})
 
     def test_checking_images(self, world: World) -> None:
-        (world.project.images / "photo 2.png").write_text("this is no image")
+        images = world.project.images
+        (images / "photo 2.png").write_text("this is no image")
+        (images / "photo 4.png").write_bytes((images / "photo 0.png").read_bytes())
         world.predict()
         world.command.ok("score", world.target, "--check-images")
         assert by_item(world.command, world.target) == {
@@ -228,7 +230,7 @@ def coco(folder: Path, submitted: Sequence[Objects], size: tuple[int, int] = (16
             x1, y1, x2, y2 = box.xyxy
             entry = {"image_id": image, "category_id": 1 + (label == "dog"), "bbox": [x1, y1, x2 - x1, y2 - y1]}
             annotations.append({"id": len(annotations), **entry})
-        Image.fromarray(draw()).save(folder / f"{image}.png")
+        Image.fromarray(draw(backdrop=image)).save(folder / f"{image}.png")
     categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
     file = folder / "labels.json"
     file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
@@ -271,8 +273,8 @@ class TestFiles:
             "4.png": {"degenerate_shape", "missing"},
         }
         before = set(command.findings(target))
-        for name in ("5.png", "6.png"):
-            Image.fromarray(draw()).save(tmp_path / name)
+        for image in (5, 6):
+            Image.fromarray(draw(backdrop=image)).save(tmp_path / f"{image}.png")
         again = command.ok("score", target, "--detector", "any")
         assert (again["new"], again["withdrawn"], again["failures"]) == (0, 0, [])
         assert set(command.findings(target)) == before
@@ -285,7 +287,7 @@ class TestFiles:
         (tmp_path / "1.png").unlink()
         done = command.run("score", target, "--detector", "any", "--json")
         assert (done.status, done.json["withdrawn"]) == (8, 0)
-        Image.fromarray(draw()).save(tmp_path / "1.png")
+        Image.fromarray(draw(backdrop=1)).save(tmp_path / "1.png")
         command.ok("score", target, "--detector", "any")
         assert {i: f["state"] for i, f in command.findings(target).items()} == {finding: "open"}
 

@@ -171,7 +171,7 @@ def make_world(studio: Studio, folder: Path, submitted: Sequence[Objects | None]
     """A project in which people have submitted this, and a command for it."""
     project = studio.project([(WIDTH, HEIGHT)] * len(submitted))
     for index, (task, objects) in enumerate(zip(project.tasks, submitted, strict=True)):
-        Image.fromarray(draw()).save(project.images / f"photo {index}.png")
+        Image.fromarray(draw(backdrop=index)).save(project.images / f"photo {index}.png")
         if objects is not None:
             studio.annotate(task, regions(objects))
     settings = {"label_studio_url": studio.server.url, "label_studio_api_key": studio.server.token}

@@ -248,3 +248,19 @@ def test_a_crop_is_a_small_jpeg() -> None:
     assert np.abs(crop[16, 48] - (200, 100, 50)).max() < 8
     assert crop[16, 16].max() < 8
     assert to_data_uri(b"\xff\xd8") == "data:image/jpeg;base64,/9g="
+
+
+def test_a_large_jpeg_is_decoded_small_and_other_files_as_they_are() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3)).astype(np.uint8)
+    large = Image.fromarray(pixels).resize((600, 400), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for kind, size in (("JPEG", (75, 50, 3)), ("PNG", (600, 400, 3))):
+        out = io.BytesIO()
+        large.save(out, kind, exif=exif)
+        small = images.decode_small(out.getvalue(), "a", 48)
+        assert small.shape == size
+        reduced = Image.fromarray(images.decode(out.getvalue(), "a")).resize(small.shape[1::-1], Image.Resampling.BOX)
+        assert np.abs(np.asarray(reduced, float) - small).mean() < 4
+    with pytest.raises(ImageError, match="megapixels"):
+        images.decode_small(out.getvalue(), "a", 48, max_pixels=100)

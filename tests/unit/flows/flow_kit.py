@@ -77,7 +77,12 @@ class Desk:
         return self.journal.store
 
     def picture(self, *submitted: Objects, shows: Objects = TRUTH) -> str:
-        return self.tool.add_item(draw(shows), *submitted)
+        """Add an item; no two pictures are alike."""
+        return self.tool.add_item(draw(shows, backdrop=len(self.tool.images)), *submitted)
+
+    def make_all_the_same_file(self) -> None:
+        first = next(iter(self.tool.images.values()))
+        self.tool.images.update(dict.fromkeys(self.tool.images, first))
 
     def model(self, batch: int = 2, label_of: dict[str, str] | None = None) -> ModelPredictions:
         labels = {"cat": "cat", "dog": "dog"} if label_of is None else label_of

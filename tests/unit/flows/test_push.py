@@ -163,6 +163,7 @@ class TestWhatCannotBeShown:
     def test_an_item_that_no_snapshot_holds(self, five: Desk) -> None:
         """Image checks find items that nobody has submitted."""
         item = five.picture()
+        five.make_all_the_same_file()
         five.score(check_images=True)
         assert five.push(errors=(ErrorType.DUPLICATE_IMAGE,)).pushed == 5
         assert item in {case.item.id for case in five.tool.cases.values()}

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bridge.core.annotations import Box, Polygon, Shape, Tag
+from bridge.core.annotations import Annotation, Box, Item, LabelSet, Polygon, Record, Shape, Submission, Tag
+from bridge.core.class_balance import count_balance
 from bridge.core.findings import ErrorType, Finding, Fix, State
 from bridge.core.team import ClassAgreement, Person, Team
 from bridge.flows.report import MOST_ROWS, Histogram, ReportData, build_report
@@ -58,6 +59,7 @@ def report_data(findings: Sequence[Finding] = (), **more: Any) -> ReportData:
         "checks": [],
         "confusion": np.array([[12, 3, 1], [0, 1234, 2], [5, 6, 0]]),
         "confidence": Histogram(np.linspace(0, 1, 3), np.array([1, 30]), np.array([60, 9])),
+        "balance": count_balance(LabelSet(()), []),
         "min_score": 0.5,
     }
     return ReportData(**{**fields, **more})
@@ -315,3 +317,23 @@ def test_who_labelled_where_nobody_shares_an_image_or_is_known() -> None:
     assert "No image was labelled by two people, so nothing can be said about agreement." in alone.text
     assert "Kappa" not in alone.text
     assert "names no annotators, and no image was labelled by two" in Page(build_report(report_data(), no_image)).text
+
+
+def test_classes_and_splits() -> None:
+    labels = LabelSet(tuple(f"{EVIL} {k}" for k in range(80)))
+    cat = Annotation("a", labels.names[3], Box(0, 0, 10, 10))
+    records = [
+        Record(Item(split, "1.jpg", "", 100, 100, split), (Submission("s", "ann", (cat,) * n),))
+        for split, n in (("train", 3), ("val", 1), ("test", 0))
+    ]
+    html = build_report(report_data(balance=count_balance(labels, records)), no_image)
+    page = Page(html)
+    assert_loads_nothing(page, html)
+    assert "80 classes, as mixed as 1.0 of equal size; 1 objects of the commonest" in page.text
+    assert "Size train test val" in page.text
+    assert f"{labels.names[3]} 4 2 0 10 % 100.0 % 100.0 %" in page.text
+    assert len(page.of("svg", "bar")) >= 80
+
+
+def test_without_classes_there_is_no_table_of_them() -> None:
+    assert "of equal size" not in Page(build_report(report_data(), no_image)).text

@@ -341,3 +341,15 @@ def test_annotators_of_a_real_file(shared: Path) -> None:
     records = all_of(dataset)
     assert (len(records), sum(len(r.submissions[0].annotations) for r in records)) == (1372, 24965)
     assert len({r.submissions[0].annotator for r in records}) == 6
+
+
+def test_the_split_of_an_image(tmp_path: Path) -> None:
+    images = [
+        {"id": 1, "file_name": "train2017/1.jpg"},
+        {"id": 2, "file_name": "train2017/2.jpg", "split": "Validation"},
+        {"id": 3, "file_name": "3.jpg", "subset": "night"},
+        {"id": 4, "file_name": "4.jpg", "split": 7},
+    ]
+    file = tmp_path / "labels.json"
+    file.write_text(json.dumps({"images": images, "annotations": [], "categories": []}))
+    assert [r.item.split for r in CocoDataset.open(file).records(0, 4)] == ["train", "val", "night", ""]

@@ -171,3 +171,13 @@ def test_the_real_blood_cells(shared: Path) -> None:
     degenerate = [a.id for a in annotations if isinstance(a.shape, Box) and a.shape.problem()]
     assert degenerate == ["BloodImage_00338#12", "BloodImage_00343#3"]
     assert dataset.image_path(records[0].item).is_file()
+
+
+def test_the_split_of_an_item(tmp_path: Path) -> None:
+    lists = tmp_path / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("1\n\n")
+    (lists / "val.txt").write_text("2  1\n")
+    dataset = opened(tmp_path, page(), "<broken", page(filename="3.jpg"))
+    assert [r.item.split for r in all_of(dataset)] == ["train", "val", ""]
+    assert [r.item.split for r in all_of(opened(tmp_path / "b", page(), below="Annotations/test"))] == ["test"]

@@ -246,3 +246,14 @@ def test_names_that_repeat_are_one_class(tmp_path: Path) -> None:
     dataset = YoloDataset.open(tmp_path)
     assert dataset.labels.names == ("cat",)
     assert [a.label for a in all_of(dataset)[0].submissions[0].annotations] == ["cat"]
+
+
+def test_the_split_is_what_the_configuration_says_or_a_folder(tmp_path: Path) -> None:
+    for folder in ("train", "val"):
+        picture(tmp_path / "images" / folder / f"{folder}.png")
+        text(tmp_path / "labels" / folder / f"{folder}.txt")
+    text(tmp_path / "classes.txt", "cat\n")
+    assert [r.item.split for r in all_of(YoloDataset.open(tmp_path))] == ["train", "val"]
+    text(tmp_path / "data.yaml", "names: [cat]\ntrain: images/val\ntest: images/train\n")
+    by_name = {r.item.name: r.item.split for r in all_of(YoloDataset.open(tmp_path))}
+    assert by_name == {"val.png": "train", "train.png": "test"}

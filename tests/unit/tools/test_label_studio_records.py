@@ -110,3 +110,19 @@ def test_broken_results_are_problems_of_their_submission() -> None:
 )
 def test_annotators(username: str | None, name: str) -> None:
     assert annotator({"created_username": username, "completed_by": 4}) == name
+
+
+@pytest.mark.parametrize(
+    ("fields", "split"),
+    [
+        ({}, ""),
+        ({"data": {"image": "/data/local-files/?d=val/1.jpg"}}, "val"),
+        ({"data": {"image": "/data/train/1.jpg", "split": "test"}}, "test"),
+        ({"data": {"image": "/data/1.jpg", "subset": "Training"}}, "train"),
+        ({"meta": {"split": "validation"}}, "val"),
+        ({"meta": {"split": ["odd"]}}, ""),
+        ({"meta": "odd"}, ""),
+    ],
+)
+def test_the_split_of_a_task(fields: dict[str, Any], split: str) -> None:
+    assert record_from_task({**task(), **fields}, CONFIG, model=None, with_predictions=True).item.split == split
