@@ -174,6 +174,11 @@ def score(
         f"Run {result.run_id}: {counts.submissions} submissions of {counts.items} items, "
         f"{counts.annotations} annotations against {counts.predictions} predictions."
     )
+    output.say(
+        f"The model was also asked about {counts.probed} of the boxes that people drew."
+        if counts.probed
+        else "No model was asked about the boxes that people drew."
+    )
     if counts.unpredicted:
         output.warn(
             f"{counts.unpredicted} items were not scored: there are no predictions for them (prelabel, or --detector)."

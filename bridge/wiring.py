@@ -212,16 +212,19 @@ def model_source(
     settings: Settings,
     threshold: float | None = None,
     origin: Provenance | None = None,
+    *,
+    probes: bool = False,
 ) -> ModelPredictions:
     """A model over the tool's images.
 
     Args:
         threshold: what it was loaded with; None where it is the model's own.
         origin: what it was trained on, where that is known.
+        probes: ask it about the boxes that people drew as well.
     """
     label_of = {c: t for c, t in zip(mapping.classes, mapping.targets, strict=True) if t is not None}
     reader = ImageReader(tool, settings.max_image_pixels)
-    return ModelPredictions(reader, predictor, label_of, settings.predict_batch, threshold, origin)
+    return ModelPredictions(reader, predictor, label_of, settings.predict_batch, threshold, origin, probes)
 
 
 def prediction_source(tool: AnnotationTool, options: SourceOptions, settings: Settings) -> PredictionSource:
@@ -239,7 +242,7 @@ def prediction_source(tool: AnnotationTool, options: SourceOptions, settings: Se
         predictor = load_model(options, settings.device, threshold)
         mapping = map_labels(tool, predictor, options.label_map)
         origin = _origin(options.detector, predictor, settings)
-        return model_source(tool, predictor, mapping, settings, threshold, origin)
+        return model_source(tool, predictor, mapping, settings, threshold, origin, probes=True)
     if isinstance(tool, Cvat):
         raise UsageError(
             f"CVAT keeps no predictions that {tool.target} could be held against",
@@ -262,7 +265,8 @@ def _cross_fit_source(tool: AnnotationTool, options: SourceOptions, settings: Se
     manifest = training.folder / MANIFEST
     final = load_model(SourceOptions(detector=str(manifest)), settings.device, threshold)
     mapping, origin = map_labels(tool, final, options.label_map), manifest_provenance(manifest)
-    return CrossFitPredictions(training, threshold, model_source(tool, final, mapping, settings, threshold, origin))
+    source = model_source(tool, final, mapping, settings, threshold, origin, probes=True)
+    return CrossFitPredictions(training, threshold, source)
 
 
 def training_folder(settings: Settings) -> Path:

@@ -199,6 +199,22 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """A model's answer about one box that somebody drew; the label they gave it is no part of the question.
+
+    Attributes:
+        box: the box in question, which is not turned.
+        chances: labels and their probabilities, those of none left out; what they lack to a sum of 1 is that no object
+            of these labels is there.
+        xyxy: where the model would draw the object.
+    """
+
+    box: Xyxy
+    chances: tuple[tuple[str, float], ...]
+    xyxy: Xyxy
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """Something in the raw data that cannot be scored; becomes a finding of its own kind, never a crash.
 
@@ -221,7 +237,8 @@ class Record:
     ``predicted_by`` names the models that have looked at the item: one that is here but has no prediction below
     found nothing, which is not the same as never having looked. ``samples`` tells for each of them whether it was
     trained on this image; empty where that is known of none. ``thumbnail`` are the bytes of
-    :func:`bridge.core.fingerprints.thumbnail`, where somebody has opened the image; else empty.
+    :func:`bridge.core.fingerprints.thumbnail`, where somebody has opened the image; else empty. ``probes`` are the
+    answers of the same model about boxes of the submissions, where it was asked.
     """
 
     item: Item
@@ -231,6 +248,7 @@ class Record:
     predicted_by: tuple[str, ...] = ()
     samples: tuple[Sample, ...] = ()
     thumbnail: bytes = b""
+    probes: tuple[Probe, ...] = ()
 
     @property
     def sample_of(self) -> dict[str, Sample]:
@@ -302,6 +320,7 @@ def record_to_dict(record: Record) -> dict[str, Any]:
         "predicted_by": list(record.predicted_by),
         "samples": list(record.samples),
         "thumbnail": record.thumbnail.hex(),
+        "probes": [probe_to_list(p) for p in record.probes],
     }
 
 
@@ -318,11 +337,23 @@ def record_from_dict(data: Mapping[str, Any]) -> Record:
         predicted_by=tuple(data["predicted_by"]),
         samples=tuple(data.get("samples", ())),
         thumbnail=bytes.fromhex(data.get("thumbnail", "")),
+        probes=tuple(map(probe_from_list, data.get("probes", ()))),  # older snapshots have none
     )
 
 
+def probe_to_list(probe: Probe) -> list[Any]:
+    """A probe as JSON-able data."""
+    return [list(probe.box), [list(chance) for chance in probe.chances], list(probe.xyxy)]
+
+
+def probe_from_list(data: Sequence[Any]) -> Probe:
+    """Inverse of :func:`probe_to_list`."""
+    box, chances, xyxy = data
+    return Probe(tuple(box), tuple((label, p) for label, p in chances), tuple(xyxy))
+
+
 def snapshot_hash(records: Iterable[Record]) -> str:
-    """SHA-256 (hex) over items and annotations in the given order; predictions do not count."""
+    """SHA-256 (hex) over items and annotations in the given order; predictions and probes do not count."""
     whole = hashlib.sha256()
     for record in records:
         data = record_to_dict(record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,9 @@ from bridge.core.annotations import (
     Mask,
     Polygon,
     Prediction,
+    Probe,
     Record,
+    Shape,
     Submission,
     Xyxy,
 )
@@ -80,7 +82,8 @@ class Workload:
 
     Row ``k`` of ``given`` is ``annotations[k]``, row ``k`` of ``predicted`` is ``predictions[k]``. An item with
     several submissions has one unit for each, and its predictions stand in ``predicted`` once per unit.
-    ``probes``, where a model was asked about the given boxes, has the rows of ``given``.
+    ``probes``, where a model was asked about the given boxes, has the rows of ``given``; turned boxes are not asked
+    about.
     Objects that cannot be scored (no area, not finite, a label out of the set, no box) are left out: the data
     checks report them.
     """
@@ -99,6 +102,7 @@ def build_workload(target: str, labels: LabelSet, records: Sequence[Record]) -> 
     """Flatten records into columns. Predictions keep the order they have in their record.
 
     A predicted box around a polygon or a mask of a submission says what is there already, and is left out for it.
+    A probability of a label that the set does not have counts for the background.
     """
     index = labels.index()
     units: list[Unit] = []
@@ -106,8 +110,10 @@ def build_workload(target: str, labels: LabelSet, records: Sequence[Record]) -> 
     predictions: list[Prediction] = []
     given_unit: list[int] = []
     predicted_unit: list[int] = []
+    probes: list[Probe | None] = []
     for record in records:
         usable = [p for p in record.predictions if p.label in index and _is_good_box(p.shape)]
+        answers = {probe.box: probe for probe in record.probes}
         for submission in record.submissions:
             here = len(units)
             units.append(Unit(record.item, submission))
@@ -115,6 +121,7 @@ def build_workload(target: str, labels: LabelSet, records: Sequence[Record]) -> 
                 if annotation.label in index and _is_good_box(annotation.shape):
                     annotations.append(annotation)
                     given_unit.append(here)
+                    probes.append(_answer(annotation.shape, answers))
             told = _beside(usable, submission.annotations)
             predictions.extend(told)
             predicted_unit.extend([here] * len(told))
@@ -126,6 +133,7 @@ def build_workload(target: str, labels: LabelSet, records: Sequence[Record]) -> 
         predictions=tuple(predictions),
         given=_table(given_unit, annotations, index, np.ones(len(annotations))),
         predicted=_table(predicted_unit, predictions, index, np.array([p.confidence for p in predictions], float)),
+        probes=_probes(probes, index),
     )
 
 
@@ -158,6 +166,26 @@ def outline_envelope(shape: object) -> Xyxy | None:
 
 def _is_good_box(shape: object) -> bool:
     return isinstance(shape, Box) and shape.problem() is None
+
+
+def _answer(shape: Shape, answers: Mapping[Xyxy, Probe]) -> Probe | None:
+    return answers.get(shape.xyxy) if isinstance(shape, Box) and shape.rotation == 0 else None
+
+
+def _probes(asked: Sequence[Probe | None], index: Mapping[str, int]) -> Probes | None:
+    """The answers as columns; None where there are none at all."""
+    if all(probe is None for probe in asked):
+        return None
+    table = Probes.unasked(len(asked), len(index))
+    for probe, chances, xyxy in zip(asked, table.probabilities, table.xyxy, strict=True):
+        if probe is not None:
+            chances[:] = 0.0
+            for label, chance in probe.chances:
+                if label in index:
+                    chances[1 + index[label]] = chance
+            chances[0] = max(0.0, 1.0 - chances.sum())
+            xyxy[:] = probe.xyxy
+    return table
 
 
 def _table(

@@ -1,18 +1,24 @@
-"""What a model is, to the bridge: images in, boxes, masks or tags out."""
+"""What a model is, to the bridge: images in, boxes, masks or tags out; and, where it can tell, what it makes of boxes
+that others drew."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from bridge.core.masks import MaskCrop
+from bridge.core.probes import Probes
 
 #: What a predictor finds: objects as boxes, objects as masks, or labels of the whole image.
 Kind = Literal["rectangle", "mask", "tag"]
+
+
+#: What :class:`RegionScorer` describes.
+ScoreRegions = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.float64]], Probes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +71,29 @@ class Predictor(Protocol):
 
     def predict(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Detections]:
         """Detect objects. ``images``: (H, W, 3) uint8 RGB arrays, sizes may differ."""
+
+
+class RegionScorer(Protocol):
+    """What a Predictor MAY be as well: one that answers about boxes that others drew.
+
+    It MUST answer one row for each box, in order, whatever the other boxes of the call, beyond float rounding. It MUST
+    NOT match boxes with its own detections, suppress any, nor apply its threshold: a box on which nothing is gets its
+    background. ``probabilities`` are over the predictor's ``classes``; what it holds for likely beside them is
+    background. ``xyxy`` is where it would draw the object of the likeliest class, clipped to the image. A box without
+    area inside of the image, or that is not finite, gets a row of NaN. All else is as for a Predictor.
+
+    A Predictor that cannot answer has no ``score_regions``, or None for it; :func:`region_scorer` tells.
+    """
+
+    def score_regions(self, image: npt.NDArray[np.uint8], boxes: npt.NDArray[np.float64]) -> Probes:
+        """Judge given boxes.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            boxes: (N, 4) float64 ``xyxy``, pixels of the image, half-open; cut at its edges. N may be 0.
+        """
+
+
+def region_scorer(predictor: Predictor) -> RegionScorer | None:
+    """The predictor, where it can be asked about boxes; else None."""
+    return cast(RegionScorer, predictor) if getattr(predictor, "score_regions", None) is not None else None

@@ -9,16 +9,18 @@ from typing import Any
 from bridge.core.annotations import Record
 from bridge.core.provenance import Provenance
 from bridge.flows.failures import Failure
+from bridge.flows.probing import boxes_to_ask
 from bridge.flows.sources import ModelPredictions
-from bridge.flows.training_record import CrossFit
+from bridge.flows.training_record import CrossFit, rounded
 
 
 @dataclass(frozen=True, slots=True)
 class CrossFitPredictions:
     """The predictions of a cross-fit training.
 
-    An image keeps them when its annotations change later: no model that predicted it ever saw it. Images that are newer
-    than the training are out of sample for its final model, which predicts those.
+    An image keeps them when its annotations change later: no model that predicted it ever saw it. So do boxes keep what
+    that model said about them; one that was drawn or moved since has no answer. Images that are newer than the training
+    are out of sample for its final model, which predicts those.
 
     Attributes:
         threshold: fainter predictions are left out.
@@ -55,4 +57,9 @@ class CrossFitPredictions:
             predicted_by=(self.training.name,),
             samples=("out",),
             thumbnail=seen.thumbnail,
+            probes=tuple(
+                replace(known, box=box)
+                for box in boxes_to_ask(record, self.training.labels)
+                if (known := seen.probes.get(rounded(box))) is not None
+            ),
         )

@@ -52,13 +52,17 @@ _RECORD_REVIEWS: tuple[RecordReview, ...] = (ClassReview(), InstanceReview())
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a run saw. ``unpredicted`` items were submitted but no model looked at them: they are not scored."""
+    """What a run saw. ``unpredicted`` items were submitted but no model looked at them: they are not scored.
+
+    ``probed`` boxes of the annotations a model was asked about.
+    """
 
     items: int = 0
     submissions: int = 0
     annotations: int = 0
     predictions: int = 0
     unpredicted: int = 0
+    probed: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -67,6 +71,7 @@ class Counts:
             self.annotations + other.annotations,
             self.predictions + other.predictions,
             self.unpredicted + other.unpredicted,
+            self.probed + other.probed,
         )
 
 
@@ -200,6 +205,7 @@ def _page(
         annotations=sum(len(s.annotations) for r in records for s in r.submissions),
         predictions=sum(len(r.predictions) for r in records),
         unpredicted=sum(1 for r in records if r.submissions and not r.predicted_by),
+        probed=sum(len(r.probes) for r in records),
     )
     return _PageResult(page.next, counts, tuple(facts for facts, _ in looks), tuple(failures))
 
@@ -287,6 +293,7 @@ def _judge(
             "annotations": counts.annotations,
             "predictions": counts.predictions,
             "unpredicted": counts.unpredicted,
+            "probed": counts.probed,
             "findings": len(findings),
             "team": team.to_dict(),
             "independence": independence.to_dict(),

@@ -1,4 +1,4 @@
-"""Where the predictions for a scoring run come from."""
+"""Where the predictions for a scoring run come from, and what the model says about the boxes that people drew."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bridge.core.annotations import Box, Item, Prediction, Record, Sample
+from bridge.core.annotations import Box, Item, Prediction, Probe, Record, Sample
 from bridge.core.fingerprints import thumbnail
-from bridge.core.predictor import Detections, Predictor
+from bridge.core.predictor import Detections, Predictor, region_scorer
 from bridge.core.provenance import Provenance
 from bridge.errors import ImageError
 from bridge.flows.failures import Failure
+from bridge.flows.probing import ask, boxes_to_ask
 from bridge.images import decode
 from bridge.tools import AnnotationTool
 
@@ -151,7 +152,8 @@ class ModelPredictions:
 
     ``label_of`` maps the model's class names to the target's label names; classes that are not in it are dropped.
     ``threshold`` is what the predictor was loaded with; None where it is the model's own. ``origin`` is what the model
-    was trained on, where that is known.
+    was trained on, where that is known. With ``probes``, a model that can is also asked about each box that people
+    drew.
     """
 
     reader: ImageReader
@@ -160,6 +162,7 @@ class ModelPredictions:
     batch: int
     threshold: float | None = None
     origin: Provenance | None = None
+    probes: bool = False
 
     @property
     def model(self) -> str:
@@ -198,10 +201,18 @@ class ModelPredictions:
             predicted_by=(self.predictor.name,),
             samples=(self._sample(record.item, image),),
             thumbnail=thumbnail(image).tobytes(),
+            probes=self._probes(record, image),
         )
 
     def _sample(self, item: Item, image: npt.NDArray[np.uint8]) -> Sample:
         return "unknown" if self.origin is None else self.origin.sample(self.reader.tool.target, item, image)
+
+    def _probes(self, record: Record, image: npt.NDArray[np.uint8]) -> tuple[Probe, ...]:
+        scorer = region_scorer(self.predictor) if self.probes else None
+        if scorer is None:
+            return ()
+        boxes = boxes_to_ask(record, set(self.label_of.values()))
+        return ask(scorer, image, boxes, self.label_of, self.predictor.classes)
 
     def _predictions(self, found: Detections) -> tuple[Prediction, ...]:
         names = [self.label_of.get(name) for name in self.predictor.classes]

@@ -22,16 +22,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from bridge.core.annotations import digest
+from bridge.core.annotations import Probe, digest, probe_from_list, probe_to_list
 from bridge.core.detection_ap import DetectionAP, Truth, best_threshold, detection_ap
 from bridge.core.fingerprints import group_alike
 from bridge.core.folds import assign_folds
 from bridge.core.geometry import clip_to_image
-from bridge.core.predictor import Detections, Predictor
+from bridge.core.predictor import Detections, Predictor, region_scorer
 from bridge.core.provenance import Provenance, place_mark
 from bridge.core.training import Epoch, Example, Fit, Fitted, Trainer
 from bridge.errors import DataError, ImageError
 from bridge.flows.failures import Failure
+from bridge.flows.probing import ask
 from bridge.flows.progress import Progress
 from bridge.flows.sources import ImageReader
 from bridge.flows.training_data import Picture, Pictures, Sample, Samples, box_counts, example, read_samples, write_json
@@ -123,13 +124,14 @@ class _Data:
 
 @dataclass(frozen=True, slots=True)
 class _Fold:
-    """A finished fold: its rows, its epochs, the best of them, and what its model found on its rows, in pixels of the
-    originals."""
+    """A finished fold: its rows, its epochs, the best of them, and what its model found on its rows and said about the
+    boxes there, in pixels of the originals."""
 
     rows: tuple[int, ...]
     epochs: tuple[Epoch, ...]
     best: int
     found: tuple[Detections, ...]
+    asked: tuple[tuple[Probe, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,12 +292,16 @@ def _cross_fit(plan: _Plan, k: int) -> _Fold:
         data = json.loads(path.read_text(encoding="utf-8"))
         epochs = tuple(Epoch(**epoch) for epoch in data["epochs"])
         plan.bench.progress(part, len(epochs), len(epochs))
-        return _Fold(tuple(rows), epochs, data["best"], tuple(_detections(found) for found in data["found"]))
+        found = tuple(map(_detections, data["found"]))
+        # A fold that an older version finished was asked nothing.
+        asked = tuple(tuple(map(probe_from_list, probes)) for probes in data.get("asked", [()] * len(rows)))
+        return _Fold(tuple(rows), epochs, data["best"], found, asked)
     fold = _finished(plan, k, plan.fit(part, plan.data.outside(k), rows, plan.epochs))
     value = {
         "epochs": [asdict(epoch) for epoch in fold.epochs],
         "best": fold.best,
         "found": [[found.xyxy.tolist(), found.label.tolist(), found.confidence.tolist()] for found in fold.found],
+        "asked": [[probe_to_list(probe) for probe in probes] for probes in fold.asked],
     }
     write_json(path, value)
     shutil.rmtree(plan.folder / part.replace(" ", "-"), ignore_errors=True)
@@ -304,22 +310,32 @@ def _cross_fit(plan: _Plan, k: int) -> _Fold:
 
 def _finished(plan: _Plan, k: int, fitted: Fitted) -> _Fold:
     rows = plan.data.inside(k)
-    return _Fold(tuple(rows), fitted.epochs, fitted.best, tuple(_predict(fitted.predictor, plan.data, rows)))
+    found, asked = _predict(fitted.predictor, plan.data, rows)
+    return _Fold(tuple(rows), fitted.epochs, fitted.best, tuple(found), tuple(asked))
 
 
-def _predict(predictor: Predictor, data: _Data, rows: Sequence[int]) -> list[Detections]:
-    """What the model finds on the small images of some rows, in pixels of the originals."""
+def _predict(
+    predictor: Predictor, data: _Data, rows: Sequence[int]
+) -> tuple[list[Detections], list[tuple[Probe, ...]]]:
+    """What the model finds on the small images of some rows, and says about the boxes there, in pixels of the
+    originals."""
     found: list[Detections] = []
+    asked: list[tuple[Probe, ...]] = []
+    scorer, labels = region_scorer(predictor), {name: name for name in predictor.classes}
     for start in range(0, len(rows), _BATCH):
-        pictures = [data.pictures[k] for k in rows[start : start + _BATCH]]
+        part = rows[start : start + _BATCH]
+        pictures = [data.pictures[k] for k in part]
         images = []
         for picture in pictures:
             with Image.open(picture.path) as file:
                 images.append(np.array(file.convert("RGB")))
-        for picture, answer in zip(pictures, predictor.predict(images), strict=True):
+        answers = predictor.predict(images)
+        for k, picture, image, answer in zip(part, pictures, images, answers, strict=True):
             xyxy = clip_to_image(answer.xyxy / picture.scale, *picture.original)
             found.append(Detections(xyxy, answer.label, answer.confidence))
-    return found
+            drawn = data.samples[k].drawn if scorer else ()
+            asked.append(ask(scorer, image, drawn, labels, predictor.classes, picture.original) if scorer else ())
+    return found, asked
 
 
 def _detections(data: Any) -> Detections:
@@ -340,6 +356,7 @@ def _conclude(
     """Write the model, the predictions and, last of all, the record. ``learnt`` are the rows the model has seen."""
     data, folder, options = plan.data, plan.folder, plan.options
     found = {row: answer for fold in folds for row, answer in zip(fold.rows, fold.found, strict=True)}
+    asked = {row: probes for fold in folds for row, probes in zip(fold.rows, fold.asked, strict=True)}
     rows = sorted(found)
     truth = {k: Truth(data.examples[k].xyxy / data.pictures[k].scale, data.examples[k].label) for k in rows}
     judged = detection_ap([truth[k] for k in rows], [found[k] for k in rows])
@@ -370,7 +387,7 @@ def _conclude(
     }
     notes = {**about, **figures, "seen": _seen(plan, learnt).to_notes()}
     manifest = final.save(folder, _stem(plan.info.title), threshold, notes)
-    told = [(data.samples[k], data.pictures[k], int(data.fold[k]) + 1, found[k]) for k in rows]
+    told = [(data.samples[k], data.pictures[k], int(data.fold[k]) + 1, found[k], asked[k]) for k in rows]
     model = json.loads(manifest.read_text(encoding="utf-8"))["name"]
     out_of_sample = Provenance(f"{model}-out-of-sample", (plan.info.target,), submitted.snapshot, options.folds)
     write_predictions(folder, plan.labels, told, out_of_sample)

@@ -16,12 +16,23 @@ import numpy.typing as npt
 from PIL import Image
 
 from bridge.core.annotations import Box as BoxShape
-from bridge.core.annotations import Item, LabelSet, Polygon, Record, Shape, digest, record_to_dict, snapshot_hash
+from bridge.core.annotations import (
+    Item,
+    LabelSet,
+    Polygon,
+    Record,
+    Shape,
+    Xyxy,
+    digest,
+    record_to_dict,
+    snapshot_hash,
+)
 from bridge.core.fingerprints import CELLS, thumbnail
 from bridge.core.geometry import box_envelope, clip_to_image, envelope, iou_matrix
 from bridge.core.provenance import pixel_mark
 from bridge.core.training import Example
 from bridge.errors import ImageError, StoreError
+from bridge.flows.probing import boxes_to_ask
 from bridge.flows.progress import Progress
 from bridge.flows.sources import ImageReader
 from bridge.tools import AnnotationTool
@@ -39,12 +50,14 @@ class Sample:
         item: as the tool told it.
         xyxy: (N, 4) float64, pixels of the upright original, each with area; may reach beyond the image.
         label: (N,) int64, indices into the target's labels.
+        drawn: the boxes that people drew, whoever did, as a model can be asked about them.
         revision: digest of the item's submissions: equal exactly when nobody has changed them.
     """
 
     item: Item
     xyxy: npt.NDArray[np.float64]
     label: npt.NDArray[np.int64]
+    drawn: tuple[Xyxy, ...]
     revision: str
 
 
@@ -235,7 +248,8 @@ def _sample(record: Record, index: dict[str, int]) -> tuple[Sample, int]:
                 boxes.append(box)
                 labels.append(index[annotation.label])
     xyxy = np.array(boxes, np.float64).reshape(-1, 4)
-    return Sample(record.item, xyxy, np.array(labels, np.int64), revision_of_record(record)), skipped
+    drawn = tuple(boxes_to_ask(record, index))
+    return Sample(record.item, xyxy, np.array(labels, np.int64), drawn, revision_of_record(record)), skipped
 
 
 def _is_known(

@@ -2,8 +2,8 @@
 
 ``training.json`` says how it was made and how good it is; ``manifest.json`` and ``model.safetensors`` are the model;
 ``predictions.json`` are the out-of-sample predictions as COCO results, ``images.json`` the COCO file whose image ids
-they use. An image's id is the tool's own item id. ``predictions.provenance.json`` tells others that they are out of
-sample.
+they use, ``probes.json`` what the same models said about the submitted boxes. An image's id is the tool's own item id.
+``predictions.provenance.json`` tells others that they are out of sample.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from bridge.core.annotations import Box, Item, Prediction, Record
+from bridge.core.annotations import Box, Item, Prediction, Probe, Record, Xyxy, probe_from_list, probe_to_list
 from bridge.core.predictor import Detections
 from bridge.core.provenance import Provenance
 from bridge.errors import Busy, NotFound, StoreError
@@ -28,7 +28,7 @@ from bridge.flows.training_data import Picture, Sample, revision_of_record, unwr
 from bridge.formats.prediction_notes import notes_of, notes_path
 
 RECORD, MANIFEST, WEIGHTS = "training.json", "manifest.json", "model.safetensors"
-PREDICTIONS, IMAGES = "predictions.json", "images.json"
+PREDICTIONS, IMAGES, PROBES = "predictions.json", "images.json", "probes.json"
 NOTES = notes_path(Path(PREDICTIONS)).name
 #: Raised whenever an older program could not read what this one writes.
 FORMAT = 1
@@ -37,12 +37,14 @@ FORMAT = 1
 @dataclass(frozen=True, slots=True)
 class Seen:
     """One image of a training: its ``item`` with the original's size, what was submitted for it then, what a model that
-    never saw it found, and its thumbnail (empty where an older training kept none)."""
+    never saw it found, its thumbnail (empty where an older training kept none), and what that model said about the
+    submitted boxes (by :func:`rounded` box)."""
 
     item: Item
     revision: str
     predictions: tuple[Prediction, ...]
     thumbnail: bytes
+    probes: Mapping[Xyxy, Probe]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,14 @@ class CrossFit:
         folder: where it is recorded.
         record: what its ``training.json`` holds.
         name: names exactly these predictions.
+        labels: what was trained.
         seen: by item id.
     """
 
     folder: Path
     record: Mapping[str, Any]
     name: str
+    labels: frozenset[str]
     seen: Mapping[str, Seen]
 
     def of(self, item: Item) -> Seen | None:
@@ -160,6 +164,8 @@ def open_cross_fit(folder: Path) -> CrossFit:
     """
     record = read_record(folder)
     images, rows = _read(folder / IMAGES), _read(folder / PREDICTIONS)
+    # Trainings of older versions asked nothing.
+    asked = _read(folder / PROBES) if (folder / PROBES).exists() else {}
     try:
         if record is None:
             raise KeyError(RECORD)
@@ -177,25 +183,33 @@ def open_cross_fit(folder: Path) -> CrossFit:
                 i["revision"],
                 tuple(found[i["id"]]),
                 bytes.fromhex(i.get("thumbnail", "")),
+                {rounded(probe.box): probe for probe in map(probe_from_list, asked.get(i["id"], ()))},
             )
             for i in images["images"]
         }
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StoreError(f"the training in {folder} is damaged: {error!r}", todo="Delete it and train again") from error
-    return CrossFit(folder, record, name, seen)
+    return CrossFit(folder, record, name, frozenset(labels.values()), seen)
+
+
+def rounded(box: Xyxy) -> Xyxy:
+    """A box to 1/100 pixel, by which it is known again: see :func:`bridge.core.annotations.revision_of`."""
+    x1, y1, x2, y2 = (round(value, 2) for value in box)
+    return (x1, y1, x2, y2)
 
 
 def write_predictions(
     folder: Path,
     labels: Sequence[str],
-    rows: Sequence[tuple[Sample, Picture, int, Detections]],
+    rows: Sequence[tuple[Sample, Picture, int, Detections, Sequence[Probe]]],
     provenance: Provenance,
 ) -> None:
-    """Write ``images.json``, ``predictions.json`` and what tells where these come from.
+    """Write ``images.json``, ``predictions.json``, what tells where these come from, and ``probes.json``.
 
     Args:
         labels: the class names that ``Detections.label`` indexes.
-        rows: for each image its sample, picture, fold (from 1) and what was found, in pixels of the original.
+        rows: for each image its sample, picture, fold (from 1) and what was found and said about the boxes, in pixels
+            of the original.
     """
     images = [
         {
@@ -208,7 +222,7 @@ def write_predictions(
             "revision": sample.revision,
             "thumbnail": picture.thumbnail.tobytes().hex(),
         }
-        for sample, picture, fold, _ in rows
+        for sample, picture, fold, *_ in rows
     ]
     categories = [{"id": k + 1, "name": label} for k, label in enumerate(labels)]
     results = [
@@ -218,7 +232,7 @@ def write_predictions(
             "bbox": [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)],
             "score": confidence,
         }
-        for sample, _, _, found in rows
+        for sample, _, _, found, _ in rows
         for (x1, y1, x2, y2), label, confidence in zip(
             np.round(found.xyxy, 2).tolist(), found.label.tolist(), np.round(found.confidence, 4).tolist(), strict=True
         )
@@ -226,6 +240,7 @@ def write_predictions(
     write_json(folder / IMAGES, {"images": images, "categories": categories, "annotations": []})
     write_json(folder / NOTES, notes_of(provenance, ()))
     write_json(folder / PREDICTIONS, results)
+    write_json(folder / PROBES, {sample.item.id: [probe_to_list(p) for p in asked] for sample, *_, asked in rows})
 
 
 def copy_out(folder: Path, out: Path) -> Path:
@@ -237,7 +252,7 @@ def copy_out(folder: Path, out: Path) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
         # The manifest last: who reads it finds the weights there.
-        for name in (WEIGHTS, PREDICTIONS, NOTES, IMAGES, RECORD, MANIFEST):
+        for name in (WEIGHTS, PREDICTIONS, NOTES, PROBES, IMAGES, RECORD, MANIFEST):
             if (folder / name).exists():
                 shutil.copyfile(folder / name, out / name)
     except OSError as error:

@@ -15,6 +15,9 @@ several models go by it. It MUST raise :class:`~bridge.errors.ModelError` when i
 safe for several threads: callers serialise. It MUST NOT read the environment, reach for the network or load weights in
 its ``predict``.
 
+A Predictor MAY also answer about boxes that others drew: :class:`~bridge.core.predictor.RegionScorer` says how. One
+that wraps another SHOULD hand the question on where its own answer would be the other's.
+
 ``name`` MUST change whenever answers change: it is the key under which predictions are cached, stored and compared.
 
 A family is a module with two functions, called with the :class:`~ml_backend.models.catalogue.ModelSpec` that somebody

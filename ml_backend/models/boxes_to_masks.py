@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.core.masks import MaskCrop
+from bridge.core.predictor import ScoreRegions, region_scorer
 from bridge.errors import ModelError
 from ml_backend.models import Detections, Interactor, Kind, Predictor, Prompt, Segment
 from ml_backend.models.catalogue import ModelCard, ModelSpec, is_predictor
@@ -72,6 +73,12 @@ class BoxesToMasks:
         """See :class:`~bridge.core.predictor.Predictor`."""
         found = self._detector.predict(images)
         return [self._masked(image, boxes) for image, boxes in zip(images, found, strict=True)]
+
+    @property
+    def score_regions(self) -> ScoreRegions | None:
+        """The detector's own: its answers about boxes need no mask."""
+        scorer = region_scorer(self._detector)
+        return None if scorer is None else scorer.score_regions
 
     def _masked(self, image: npt.NDArray[np.uint8], found: Detections) -> Detections:
         if not len(found.label):

@@ -15,6 +15,7 @@ from torchvision.models.detection.ssd import SSD
 from bridge.errors import LabelbridgeError, ModelError
 from ml_backend.models.catalogue import Accelerator
 from ml_backend.models.dense_stages import Autocast, replace_stages
+from ml_backend.models.given_boxes import NetworkProbe
 from ml_backend.models.openvino_network import OpenVinoModule, is_installed, version
 from ml_backend.models.pixels import Image
 from ml_backend.models.precision import Arithmetic
@@ -25,16 +26,20 @@ from ml_backend.models.single_shot import SingleShot
 #: Images that OpenVINO is given at a time, of which it computes a few side by side.
 _OPENVINO_BATCH = 16
 
+Run = SingleShot | RegionNetwork | WholeNetwork
+
 
 @dataclass(frozen=True, slots=True)
 class DetectorRuntime:
     """Attributes:
     run: images, of one size where the network has no fixed one, to what it finds in each.
+    probe: to what it says about given boxes; None where it cannot.
     words: what computes it, such as ``openvino 2026.4.1, fp32``; also why it is not OpenVINO where that cannot be used.
     batch_size: images that ``run`` is best given at a time.
     """
 
     run: Callable[[Sequence[Image]], Iterator[Raw]]
+    probe: NetworkProbe | None
     words: str
     batch_size: int
 
@@ -64,13 +69,19 @@ def choose_runtime(
                 raise
             why_not = f" ({error.found})"
         else:
-            return DetectorRuntime(run, f"openvino {version()}, {arithmetic}", _OPENVINO_BATCH)
+            return DetectorRuntime(run, _probe(run), f"openvino {version()}, {arithmetic}", _OPENVINO_BATCH)
     words = f"torch {str(torch.__version__).partition('+')[0]}, {arithmetic}{why_not}"
     # On a CPU larger batches are slower per image: they leave its caches.
-    return DetectorRuntime(_on_torch(network, threshold, arithmetic), words, 1 if on_cpu else 8)
+    run = _on_torch(network, threshold, arithmetic)
+    return DetectorRuntime(run, _probe(run), words, 1 if on_cpu else 8)
 
 
-def _on_torch(network: Any, threshold: float, arithmetic: Arithmetic) -> Callable[[Sequence[Image]], Iterator[Raw]]:
+def _probe(run: Run) -> NetworkProbe | None:
+    # RetinaNet and FCOS rate each class by itself: they have no probability that nothing is there.
+    return None if isinstance(run, WholeNetwork) else run.probe
+
+
+def _on_torch(network: Any, threshold: float, arithmetic: Arithmetic) -> Run:
     if isinstance(network, SSD):
         return SingleShot(network, threshold, arithmetic)
     if arithmetic != "fp32":
@@ -78,9 +89,7 @@ def _on_torch(network: Any, threshold: float, arithmetic: Arithmetic) -> Callabl
     return RegionNetwork(network, threshold) if _has_regions(network) else WholeNetwork(network, threshold)
 
 
-def _on_openvino(
-    network: Any, device: torch.device, threshold: float, arithmetic: Arithmetic
-) -> Callable[[Sequence[Image]], Iterator[Raw]]:
+def _on_openvino(network: Any, device: torch.device, threshold: float, arithmetic: Arithmetic) -> Run:
     if device.type != "cpu":
         raise ModelError(
             f"the accelerator openvino was asked for on the device {device}",

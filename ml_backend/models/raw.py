@@ -33,3 +33,16 @@ class Raw:
             return found[key].cpu().numpy()
 
         return cls(array("boxes"), array("scores"), array("labels"), array("masks")[:, 0] if "masks" in found else None)
+
+
+@dataclass(frozen=True, slots=True)
+class RawProbes:
+    """What it answers about N boxes that it was given.
+
+    Attributes:
+        probabilities: (N, C) float32, by the network's own numbers, of which 0 is the background.
+        boxes: (N, C, 4) float32, pixels of the image, xyxy: where each of them would be.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.float32]

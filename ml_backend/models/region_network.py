@@ -10,11 +10,16 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import resize_boxes
+from torchvision.ops import clip_boxes_to_image
 
+from ml_backend.models.given_boxes import Floats
 from ml_backend.models.pixels import Image
-from ml_backend.models.raw import Raw
+from ml_backend.models.raw import Raw, RawProbes
 from ml_backend.models.resize import pixel_statistics, resized_on, target_size
 from ml_backend.models.ssd_postprocess import just_below
+
+#: Given boxes that are pooled at a time, about as many as the network proposes itself: each takes some 100 kB.
+_MOST = 1000
 
 
 class WholeNetwork:
@@ -54,6 +59,26 @@ class RegionNetwork:
         found, _ = self._heads(features, proposals, prepared.image_sizes)
         for image, size, one in zip(images, prepared.image_sizes, found, strict=True):
             yield Raw.of({**one, "boxes": resize_boxes(one["boxes"], list(size), list(image.shape[:2]))})
+
+    def probe(self, image: Image, boxes: Floats) -> RawProbes:
+        """What the second stage says about ``boxes`` (N, 4), pixels of the image, in place of the first stage's
+        proposals: neither threshold nor suppression comes after it."""
+        prepared = self._prepared([image])
+        (size,) = prepared.image_sizes
+        features = self._network.backbone(prepared.tensors)
+        asked = torch.as_tensor(boxes, dtype=torch.float32, device=self._mean.device)
+        scaled = resize_boxes(asked, list(image.shape[:2]), list(size))
+        answers = [self._answer(features, part, size) for part in scaled.split(_MOST)]
+        probabilities, moved = (torch.cat(parts) for parts in zip(*answers, strict=True))
+        back = resize_boxes(moved.reshape(-1, 4), list(size), list(image.shape[:2])).reshape(moved.shape)
+        return RawProbes(probabilities.cpu().numpy(), back.cpu().numpy())
+
+    def _answer(self, features: Any, boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """(N, C) probabilities and (N, C, 4) boxes, pixels of the network's input."""
+        heads = self._heads
+        pooled = heads.box_roi_pool(features, [boxes], [size])
+        logits, deltas = heads.box_predictor(heads.box_head(pooled))
+        return logits.softmax(dim=-1), clip_boxes_to_image(heads.box_coder.decode(deltas, [boxes]), size)
 
     def _prepared(self, images: Sequence[Image]) -> ImageList:
         """Resized, normalised, and padded at the right and bottom to what the network can halve evenly."""

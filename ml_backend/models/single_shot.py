@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
 from ml_backend.models.dense_stages import DTYPES
+from ml_backend.models.given_boxes import Floats as Boxes
 from ml_backend.models.openvino_network import Floats, StreamedNetwork, convert, import_openvino
 from ml_backend.models.pixels import Image
 from ml_backend.models.precision import Arithmetic
-from ml_backend.models.raw import Raw
+from ml_backend.models.raw import Raw, RawProbes
 from ml_backend.models.resize import pixel_statistics, resized, resized_on, target_size
 from ml_backend.models.ssd_postprocess import SsdPostprocess
 
@@ -54,6 +55,16 @@ class SingleShot:
             boxes, confidence, labels = self._post(deltas, scores)
             scale = np.divide(image.shape[1::-1], self._size[::-1], dtype=np.float32)
             yield Raw(boxes * np.tile(scale, 2), confidence, labels)
+
+    def probe(self, image: Image, boxes: Boxes) -> RawProbes:
+        """What it says where it fits each of ``boxes`` (N, 4), pixels of the image, best: of all its boxes the one with
+        the largest IoU, whatever its confidence and before suppression."""
+        scale = np.tile(np.divide(image.shape[1::-1], self._size[::-1]), 2)
+        ((deltas, scores),) = self._dense([image])
+        anchors, own = self._post.best_fitting(boxes / scale, deltas)
+        chances = scores[anchors]
+        moved = (own * scale).astype(np.float32)
+        return RawProbes(chances, np.broadcast_to(moved[:, None], (*chances.shape, 4)))
 
 
 class _Layers(nn.Module):

@@ -14,8 +14,13 @@ import numpy.typing as npt
 import torch
 from torchvision.ops import batched_nms
 
+from bridge.core.geometry import iou_matrix
+
 Floats = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int64]
+
+#: Overlaps that are computed at a time; each takes about 100 bytes.
+_MOST_PAIRS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,18 @@ class SsdPostprocess:
         kept = batched_nms(*(torch.from_numpy(a) for a in (boxes, confidence, labels)), self.overlap).numpy()
         kept = kept[: self.most]
         return boxes[kept], confidence[kept], labels[kept]
+
+    def best_fitting(self, boxes: npt.NDArray[np.float64], deltas: Floats) -> tuple[Places, Floats]:
+        """For each of ``boxes`` (N, 4), in pixels of the network's input, the anchor whose box fits it best, (N,), and
+        that box, (N, 4).
+
+        Args:
+            deltas: (A, 4) float32, the network's corrections of the anchors.
+        """
+        own = self._decoded(deltas, self.anchors)
+        parts = np.array_split(boxes, max(1, len(boxes) * len(own) // _MOST_PAIRS))
+        best = np.concatenate([iou_matrix(part, own.astype(np.float64)).argmax(axis=1) for part in parts])
+        return best, own[best]
 
     def _decoded(self, deltas: Floats, anchors: Floats) -> Floats:
         """(N, 4) anchors moved and scaled by their corrections, clipped to the network's input."""

@@ -6,8 +6,12 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
+from bridge.core.geometry import clip_to_image
 from bridge.core.masks import MaskCrop
+from bridge.core.predictor import ScoreRegions, region_scorer
+from bridge.core.probes import Probes
 from bridge.errors import ModelError
 from ml_backend.models import Detections, Kind, Predictor
 from ml_backend.models.pixels import Image, check_images
@@ -25,6 +29,7 @@ MAX_DETECTIONS = 5000
 MAX_MASK_BYTES = 256 * 2**20
 
 Window = tuple[int, int, int, int]
+Floats = npt.NDArray[np.float64]
 
 
 class Tiled:
@@ -87,6 +92,30 @@ class Tiled:
         answers = dict(zip(small, self._predictor.predict([images[i] for i in small]) if small else [], strict=True))
         return [answers[i] if i in answers else self._look(image) for i, image in enumerate(images)]
 
+    @property
+    def score_regions(self) -> ScoreRegions | None:
+        """The predictor's own answers: about each box in the tile that shows it whole with the most around it, or in
+        the whole image where no tile does."""
+        return None if region_scorer(self._predictor) is None else self._score_regions
+
+    def _score_regions(self, image: Image, boxes: Floats) -> Probes:
+        check_images([image])
+        scorer = region_scorer(self._predictor)
+        assert scorer is not None
+        height, width = image.shape[:2]
+        if max(height, width) <= self._tile or not image.size:
+            return scorer.score_regions(image, boxes)
+        windows = [(0, 0, width, height), *tile_windows(width, height, self._tile)]
+        views = _best_views(clip_to_image(boxes, width, height), windows, (width, height))
+        answers = Probes.unasked(len(boxes), len(self.classes))
+        for view in np.unique(views).tolist():
+            x1, y1, x2, y2 = windows[view]
+            rows, corner = np.flatnonzero(views == view), np.array([x1, y1, x1, y1])
+            found = scorer.score_regions(np.ascontiguousarray(image[y1:y2, x1:x2]), boxes[rows] - corner)
+            answers.probabilities[rows] = found.probabilities
+            answers.xyxy[rows] = found.xyxy + corner
+        return answers
+
     def _look(self, image: Image) -> Detections:
         height, width = image.shape[:2]
         (whole,) = self._predictor.predict([image])
@@ -128,12 +157,26 @@ def _starts(length: int, side: int) -> list[int]:
 
 def _sighting(found: Detections, window: Window, view: int, size: tuple[int, int]) -> Sighting:
     """Detections of one tile in pixels of the image, and which of them its border may have cut."""
-    x1, y1, x2, y2 = window
+    x1, y1 = window[:2]
     xyxy = found.xyxy + np.array([x1, y1, x1, y1])
+    cut = _room(xyxy, window, size) < 0
+    masks = tuple(MaskCrop(mask.left + x1, mask.top + y1, mask.bits) for mask in found.masks)
+    return Sighting(xyxy, found.label, found.confidence, np.full(len(xyxy), view), cut, masks)
+
+
+def _room(xyxy: Floats, window: Window, size: tuple[int, int]) -> Floats:
+    """(N,) pixels between boxes and where a window's border begins to cut; below 0 where it may cut them. The border of
+    the image cuts nothing."""
+    x1, y1, x2, y2 = window
     # Boxes end some pixels beside the border that cuts their object: detectors are not exact.
     margin = max(2.0, max(x2 - x1, y2 - y1) / 32)
     low = np.array([x1 + margin if x1 > 0 else -math.inf, y1 + margin if y1 > 0 else -math.inf])
     high = np.array([x2 - margin if x2 < size[0] else math.inf, y2 - margin if y2 < size[1] else math.inf])
-    cut = (xyxy[:, :2] < low).any(axis=1) | (xyxy[:, 2:] > high).any(axis=1)
-    masks = tuple(MaskCrop(mask.left + x1, mask.top + y1, mask.bits) for mask in found.masks)
-    return Sighting(xyxy, found.label, found.confidence, np.full(len(xyxy), view), cut, masks)
+    room: Floats = np.minimum(xyxy[:, :2] - low, high - xyxy[:, 2:]).min(axis=1)
+    return room
+
+
+def _best_views(xyxy: Floats, windows: Sequence[Window], size: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """(N,) the window, the first of which is the whole image, in which each box is to be looked at."""
+    room = np.stack([_room(xyxy, window, size) for window in windows[1:]])
+    return np.where(room.max(axis=0) >= 0, 1 + room.argmax(axis=0), 0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -15,10 +16,13 @@ from torch import nn
 from torchvision.models import detection
 
 from bridge.core.masks import MaskCrop
+from bridge.core.predictor import ScoreRegions
+from bridge.core.probes import Probes
 from bridge.errors import ModelError
 from ml_backend.models import Detections, Kind
 from ml_backend.models.catalogue import Accelerator, Precision
 from ml_backend.models.detector_runtime import choose_runtime
+from ml_backend.models.given_boxes import Floats, judge
 from ml_backend.models.mask_paste import paste
 from ml_backend.models.pixels import Image, check_images, shrink
 from ml_backend.models.precision import choose_precision
@@ -138,6 +142,22 @@ class TorchvisionDetector:
                     answers[i] = answer
         return answers
 
+    @property
+    def score_regions(self) -> ScoreRegions | None:
+        """See :class:`~bridge.core.predictor.RegionScorer`; None for RetinaNet and FCOS.
+
+        Networks of two stages answer with their second one, as if the first had proposed the given boxes. SSD answers
+        as it does at the one of all its boxes, suppressed ones included, that fits the given box best.
+        """
+        return None if self._runtime.probe is None else self._score_regions
+
+    def _score_regions(self, image: Image, boxes: Floats) -> Probes:
+        check_images([image])
+        if self._runtime.probe is None or not self._groups([image]):
+            return Probes.unasked(len(boxes), len(self._classes))
+        with self._enough_memory(1), torch.inference_mode():
+            return judge(self._runtime.probe, image, boxes, np.flatnonzero(self._class_of >= 0))
+
     def _groups(self, images: Sequence[Image]) -> list[list[int]]:
         """Places of the images that may run together; images on which nothing can be seen are in no group."""
         groups: dict[object, list[int]] = {}
@@ -151,16 +171,20 @@ class TorchvisionDetector:
 
     def _run(self, images: list[Image]) -> list[Detections]:
         small = [shrink(image) for image in images]
+        with self._enough_memory(len(images)), torch.inference_mode():
+            found = self._runtime.run([image for image, _ in small])
+            return [
+                self._detections(raw, factors, image)
+                for raw, (_, factors), image in zip(found, small, images, strict=True)
+            ]
+
+    @contextmanager
+    def _enough_memory(self, images: int) -> Iterator[None]:
         try:
-            with torch.inference_mode():
-                found = self._runtime.run([image for image, _ in small])
-                return [
-                    self._detections(raw, factors, image)
-                    for raw, (_, factors), image in zip(found, small, images, strict=True)
-                ]
+            yield
         except torch.OutOfMemoryError as error:
             raise ModelError(
-                f"the device {self._device} has not enough memory for {len(images)} image(s): {error}",
+                f"the device {self._device} has not enough memory for {images} image(s): {error}",
                 expected="a smaller batch, or a smaller model",
                 todo="Lower the batch size, or run on another device",
             ) from None

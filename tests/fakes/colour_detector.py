@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from bridge.core.geometry import areas, clip_to_image
 from bridge.core.predictor import Detections, Kind
+from bridge.core.probes import Probes
 
 COLOURS = {"cat": (200, 30, 30), "dog": (30, 30, 200)}
 CONFIDENCE = 0.95
@@ -42,6 +44,30 @@ class ColourDetector:
                     labels.append(index)
         confidence = np.full(len(boxes), CONFIDENCE)
         return Detections(np.array(boxes, float).reshape(-1, 4), np.array(labels, np.int64), confidence)
+
+
+class AskedDetector(ColourDetector):
+    """Also answers about given boxes: a class is as likely as its colour fills the box, and the object is drawn around
+    that colour."""
+
+    def score_regions(self, image: npt.NDArray[np.uint8], boxes: npt.NDArray[np.float64]) -> Probes:
+        answers = Probes.unasked(len(boxes), len(self.classes))
+        for row, box in enumerate(clip_to_image(boxes, image.shape[1], image.shape[0])):
+            if areas(box[None])[0] > 0:
+                self._answer(image, box, answers.rows(slice(row, row + 1)))
+        return answers
+
+    def _answer(self, image: npt.NDArray[np.uint8], box: npt.NDArray[np.float64], answer: Probes) -> None:
+        left, top = np.floor(box[:2]).astype(int)
+        right, bottom = np.ceil(box[2:]).astype(int)
+        crop = image[top:bottom, left:right].astype(int)
+        seen = [(np.abs(crop - COLOURS[name]).max(axis=2) < 40) for name in self.classes]
+        shares = np.array([colour.mean() for colour in seen])
+        answer.probabilities[:] = [1 - shares.sum(), *shares]
+        rows, columns = np.nonzero(seen[int(shares.argmax())])
+        corner = np.array([left, top, left, top])
+        around = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] if len(rows) else [0, 0, 0, 0]
+        answer.xyxy[:] = corner + around
 
 
 def load(spec: str, **options: Any) -> ColourDetector:

@@ -242,7 +242,7 @@ class TestAgain:
         result = nine.train()
         assert sorted(p.name for p in result.folder.iterdir()) == [
             "images.json", "lock", "manifest.json", "model.safetensors",
-            "predictions.json", "predictions.provenance.json", "training.json",
+            "predictions.json", "predictions.provenance.json", "probes.json", "training.json",
         ]  # fmt: skip
 
     def test_two_at_once(self, nine: Gym) -> None:

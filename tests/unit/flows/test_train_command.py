@@ -103,6 +103,7 @@ def test_the_options_reach_the_training(run: Run, target: str, trainer: MemoryTr
     assert record["manifest"] == str(out / "manifest.json")
     assert sorted(p.name for p in out.iterdir()) == [
         "images.json", "manifest.json", "model.safetensors", "predictions.json", "predictions.provenance.json",
+        "probes.json",
         "training.json",
     ]  # fmt: skip
     assert (trainer.fits[0].patience, trainer.fits[0].seed) == (2, 7)
@@ -122,6 +123,15 @@ def test_what_is_new_since_the_training_is_told(run: Run, target: str, tmp_path:
     told = " ".join(run("score", target, "--cross-fit").output.split())
     assert "Since the training, new images: 1," in told
     assert "labelled otherwise since then: 1." in told
+
+
+def test_the_run_says_whether_a_model_was_asked(run: Run, target: str) -> None:
+    run("train", target, "--out", "out")
+    file = ["--predictions", "out/predictions.json", "--predictions-index", "out/images.json"]
+    asked = "The model was also asked about 11 of the boxes that people drew."
+    assert asked in run("score", target, "--cross-fit").output
+    assert asked in run("score", target, "--detector", "any").output
+    assert "No model was asked about the boxes that people drew." in run("score", target, *file).output
 
 
 def test_predictions_and_index_are_a_coco_pair(run: Run, target: str, tmp_path: Path) -> None:

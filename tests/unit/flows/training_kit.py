@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from fakes.colour_detector import ColourDetector
+from fakes.colour_detector import AskedDetector, ColourDetector
 from fakes.memory_tool import MemoryTool, Objects
 from fakes.pictures import HEIGHT, TRUTH, WIDTH, draw
 from flow_kit import Killed
@@ -36,7 +36,7 @@ def varied(seed: int, shows: Objects = TRUTH, width: int = WIDTH, height: int = 
 
 
 @dataclass
-class Rememberer(ColourDetector):
+class Rememberer(AskedDetector):
     """Finds what is there, and is sure of it only in images that it was trained on."""
 
     shown: frozenset[bytes] = frozenset()

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from serving_kit import Flood, SquareFinder, picture
 
+from bridge.core.predictor import region_scorer
 from bridge.errors import ModelError
 from bridge.images import decode
 from ml_backend.models.boxes_to_masks import BoxesToMasks
-from ml_backend.models.catalogue import ModelSpec, describe, load
+from ml_backend.models.catalogue import ModelSpec, describe, load, load_predictor
 
 IMAGE = decode(picture((0, (10, 20, 60, 50)), (1, (100, 30, 180, 90))), "picture")
 
@@ -46,6 +47,18 @@ def test_named_as_a_pair() -> None:
     assert card.name.startswith("parts-ssdlite-1+grabcut")
     model = load(ModelSpec("embedded+grabcut", device="cpu"))
     assert model.name == card.name
+
+
+def test_given_boxes_are_a_question_for_the_detector() -> None:
+    pair, alone = load(ModelSpec("embedded+grabcut", device="cpu")), load_predictor(device="cpu")
+    asked, told = region_scorer(pair), region_scorer(alone)
+    assert asked is not None
+    assert told is not None
+    boxes = np.array([[10.0, 20.0, 60.0, 50.0]])
+    np.testing.assert_array_equal(
+        asked.score_regions(IMAGE, boxes).probabilities, told.score_regions(IMAGE, boxes).probabilities
+    )
+    assert region_scorer(BoxesToMasks(SquareFinder(), Flood())) is None
 
 
 @pytest.mark.parametrize("spec", ["embedded+embedded", "grabcut+embedded", "embedded+", "+grabcut", "a+b+c"])

@@ -16,7 +16,8 @@ from scipy import ndimage
 from bridge import scenes
 from bridge.core.geometry import iou_matrix
 from bridge.core.masks import MaskCrop
-from bridge.core.predictor import Kind
+from bridge.core.predictor import Kind, region_scorer
+from bridge.core.probes import Probes
 from bridge.errors import ImageError, ModelError
 from ml_backend.models import Detections, tiled
 from ml_backend.models.catalogue import ModelSpec, describe, load, load_predictor
@@ -419,3 +420,59 @@ def test_tags_take_no_tiles() -> None:
 def test_arrays_that_are_no_rgb_images_are_named(image: Any) -> None:
     with pytest.raises(ImageError, match="image 1 of the call"):
         Tiled(ShortSighted(9), 64).predict([np.zeros((8, 8, 3), np.uint8), image])
+
+
+# Given boxes.
+
+
+class Sizing(ShortSighted):
+    """Says of a box how much of it is red, and answers with the box itself; notes what it is shown."""
+
+    def score_regions(self, image: np.ndarray, boxes: np.ndarray) -> Probes:
+        self.calls.append([image.shape[:2]])
+        answers = Probes.unasked(len(boxes), 2)
+        for row, (x1, y1, x2, y2) in enumerate(boxes.round().astype(int).tolist()):
+            if min(x1, y1) >= 0 and x2 <= image.shape[1] and y2 <= image.shape[0]:
+                red = float((image[y1:y2, x1:x2, 0] > 200).mean())
+                answers.probabilities[row] = [1 - red, red, 0]
+                answers.xyxy[row] = boxes[row]
+        return answers
+
+
+def ask(model: Any, image: np.ndarray, *boxes: Box) -> Probes:
+    scorer = region_scorer(model)
+    assert scorer is not None
+    return scorer.score_regions(image, np.array(boxes, float).reshape(-1, 4))
+
+
+def test_each_box_is_asked_about_where_a_tile_shows_it_whole() -> None:
+    near, far, wide = (10, 20, 60, 70), (800, 600, 860, 690), (100, 100, 500, 200)
+    image = picture(900, 700, near, wide)
+    inner = Sizing(900)
+    answer = ask(Tiled(inner, 200), image, far, wide, near, near)
+    np.testing.assert_array_equal(answer.xyxy, [far, wide, near, near])
+    np.testing.assert_array_equal(answer.probabilities[:, 1], [0, 1, 1, 1])
+    assert sorted(inner.calls) == [[(200, 200)], [(200, 200)], [(700, 900)]]
+
+
+@settings(deadline=None, max_examples=60)
+@given(separate_boxes(), st.integers(150, 500))
+def test_given_boxes_are_told_in_pixels_of_the_image(boxes: list[Box], tile: int) -> None:
+    answer = ask(Tiled(Sizing(900), tile), picture(900, 700, *boxes), *boxes)
+    np.testing.assert_array_equal(answer.xyxy, boxes)
+    np.testing.assert_array_equal(answer.probabilities, np.tile([0.0, 1.0, 0.0], (len(boxes), 1)))
+
+
+def test_an_image_no_larger_than_a_tile_is_asked_about_as_it_is() -> None:
+    inner = Sizing(900)
+    ask(Tiled(inner, 200), picture(200, 150), (10, 10, 20, 20))
+    assert inner.calls == [[(150, 200)]]
+
+
+def test_no_boxes_are_asked_about() -> None:
+    answer = ask(Tiled(Sizing(900), 200), picture(900, 700))
+    assert (answer.probabilities.shape, answer.xyxy.shape) == ((0, 3), (0, 4))
+
+
+def test_tiles_of_a_model_that_cannot_be_asked_cannot_either() -> None:
+    assert region_scorer(Tiled(ShortSighted(900), 200)) is None
