@@ -29,10 +29,7 @@ SEEN, UNSEEN = 0.9, 0.4
 
 def varied(seed: int, shows: Objects = TRUTH, width: int = WIDTH, height: int = HEIGHT) -> npt.NDArray[np.uint8]:
     """The picture of :func:`fakes.pictures.draw` on a ground of its own."""
-    coarse = np.random.default_rng(seed).integers(170, 255, (12, 16, 1)).astype(np.uint8).repeat(3, axis=2)
-    ground = np.array(Image.fromarray(coarse).resize((width, height), Image.Resampling.NEAREST))
-    drawn = draw(shows, width, height)
-    return np.where((drawn == 235).all(axis=2, keepdims=True), ground, drawn).astype(np.uint8)
+    return draw(shows, width, height, backdrop=seed)
 
 
 @dataclass
