@@ -11,6 +11,9 @@ Scorers: planted review, the formulas alone, and planted review made overconfide
 know: missing objects of the commonest class are left out on purpose, so that none of them is an error.
 
 Then samples of 100 findings, each with another seed, say what share of all findings are real errors.
+
+Last, how honest the probabilities are: the expected calibration error on each half of the images, with no verdicts, and
+with verdicts on that many findings of the other half, drawn by chance.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from detection import SHOWN, _evaluation, as_findings, typed_hits
+from detection import SHOWN, _evaluation, as_findings, reliability, typed_hits
 from detection_input import read_workload
 
 from bridge.core.findings import REVIEWED_TYPES, ErrorType
@@ -34,16 +37,18 @@ from bridge.scorers.planted_review import PlantedReview
 
 ROUND = 50
 MILESTONES = (200, 500, 1000, 2000)
+VERDICTS = (0, 50, 100, 200, 500, 1000, 10_000)
 
 
 @dataclass(frozen=True)
 class Known:
-    """The findings that people are shown: (N,) error type, class, score, and whether each is real."""
+    """The findings that people are shown: (N,) error type, class, score, whether each is real, and on which image."""
 
     error: Ints
     label: Ints
     score: Floats
     real: Ints
+    unit: Ints
 
     @property
     def seconds(self) -> Floats:
@@ -81,10 +86,11 @@ def read(folder: Path, scorer: Scorer) -> Known:
     hits = typed_hits(_evaluation(folder.parent / "evaluate.py"), truth, as_findings(workload, suspects))
     own = np.where(suspects.given >= 0, workload.given.label[suspects.given], -1)
     label = np.where(own >= 0, own, workload.predicted.label[suspects.predicted])
-    shown = suspects.score >= SHOWN
-    return Known(
-        suspects.error[shown].astype(np.int64), label[shown], suspects.score[shown], hits[shown].astype(np.int64)
+    unit = np.where(
+        suspects.given >= 0, workload.given.unit[suspects.given], workload.predicted.unit[suspects.predicted]
     )
+    columns = (suspects.error.astype(np.int64), label, suspects.score, hits.astype(np.int64), unit)
+    return Known(*(column[suspects.score >= SHOWN] for column in columns))
 
 
 def review(known: Known, rounds: int, learn: bool, by_value: bool) -> Review:
@@ -158,6 +164,23 @@ def print_samples(known: Known, seeds: int, count: int = 100) -> None:
     )
 
 
+def print_calibration(known: Known, seed: int = 0) -> None:
+    rng = np.random.default_rng(seed)
+    half = rng.integers(0, 2, known.unit.max() + 1)[known.unit]
+    drawn = rng.permutation(len(half))
+    for count in VERDICTS:
+        probability = np.zeros(len(half))
+        for k in range(2):
+            rows = drawn[half[drawn] == k][:count]
+            verdict = np.full(len(half), -1)
+            verdict[rows] = known.real[rows]
+            record = TrackRecord(Judged(known.error, known.label, known.score, verdict))
+            probability = np.where(half != k, record.probability, probability)
+        findings = [{"score": p} for p in probability.tolist()]
+        _, off = reliability(findings, known.real, 0.0)
+        print(f"  calibration error with {min(count, min(np.bincount(half))):5d} verdicts: {off:.3f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
@@ -178,6 +201,7 @@ def main() -> None:
         print_orders(known, options.rounds)
     print()
     print_samples(planted, options.seeds)
+    print_calibration(planted)
 
 
 if __name__ == "__main__":

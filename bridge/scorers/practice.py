@@ -29,7 +29,7 @@ MISSING = 1
 #: A label that the formulas are sure is wrong is left out of the labels as they came with this chance.
 THIN = 0.9
 #: Planted errors of each kind per label.
-SHARE = 0.3
+SHARE = 0.6
 #: Of proposals beside imprecise labels, which are no missing objects, so many per label are shown.
 SHARE_BESIDE = 0.05
 #: A proposal with a higher IoU with a label is that label's object.
