@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
@@ -201,6 +201,15 @@ def finding_id(
     """The id of a suspicion; coordinates of the fix count in whole pixels, so that noise does not renew it."""
     shape = [round(v) if isinstance(v, float) else v for v in shape_to_list(fix.shape)] if fix.shape else None
     return digest([target, item_id, submission_id, sorted(annotation_ids), str(error), fix.action, fix.label, shape])
+
+
+def once_each(findings: Iterable[Finding]) -> list[Finding]:
+    """Each id once, in the order in which the ids came: the higher score wins, of equal ones the first."""
+    best: dict[str, Finding] = {}
+    for finding in findings:
+        if finding.id not in best or finding.score > best[finding.id].score:
+            best[finding.id] = finding
+    return list(best.values())
 
 
 Decision = Literal["accept", "reject", "edit"]

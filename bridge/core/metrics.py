@@ -12,6 +12,9 @@ from bridge.errors import DataError
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+#: Two-sided normal quantile of 95 percent.
+Z_95 = 1.959963984540054
+
 
 def confusion_matrix(given: Ints, predicted: Ints, classes: int) -> Ints:
     """How often each pair of classes met.
@@ -31,7 +34,7 @@ def confusion_matrix(given: Ints, predicted: Ints, classes: int) -> Ints:
     return np.bincount(cells, minlength=side * side).reshape(side, side).astype(np.int64)
 
 
-def wilson_interval(hits: int, total: int, z: float = 1.959963984540054) -> tuple[float, float]:
+def wilson_interval(hits: int, total: int, z: float = Z_95) -> tuple[float, float]:
     """Bounds of a rate of which ``hits`` of ``total`` were seen (Wilson's score interval, 1927).
 
     Args:

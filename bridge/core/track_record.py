@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bridge.core.metrics import Z_95
 from bridge.core.sampling import Estimate
 from bridge.errors import DataError
 
@@ -36,8 +37,6 @@ _SUREST = math.log(0.99 / 0.01)
 _TO_SCORER, _TYPE_BANDS, _TO_TYPE, _CLASS_BANDS = 0.2, 1.0, 0.6, 4.0
 #: The strength of the ties is itself a guess, so that what is not known of the offsets counts double, as a variance.
 _DOUBT = 2.0
-#: Two-sided normal quantile of 95 percent.
-_Z = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +107,8 @@ class TrackRecord:
             variance += float(weight @ spread)
             together[mine] = spread[cell[mine]]
         # A sure scorer may be wrong by more than its small variance tells, so both ends are looked up on the curve.
-        lean = _Z * math.sqrt(_DOUBT / max(variance, 1e-12)) * together
-        luck = _Z * math.sqrt(float(steep.sum()))
+        lean = Z_95 * math.sqrt(_DOUBT / max(variance, 1e-12)) * together
+        luck = Z_95 * math.sqrt(float(steep.sum()))
         below = math.hypot(luck, float((chance - _chance(odds - lean)).sum()))
         above = math.hypot(luck, float((_chance(odds + lean) - chance).sum()))
         value = float(self.probability[rows].sum())

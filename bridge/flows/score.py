@@ -11,7 +11,7 @@ from functools import partial
 
 from bridge.core.annotations import Item, Record
 from bridge.core.class_balance import ClassBalance, count_balance
-from bridge.core.findings import ErrorType, Event, Finding, State
+from bridge.core.findings import ErrorType, Event, Finding, State, once_each
 from bridge.core.fingerprints import thumbnail
 from bridge.core.objects import Workload, build_workload
 from bridge.core.team import Team, team_of
@@ -255,7 +255,7 @@ def _judge(
     facts = [fact for p in pages for fact in p.facts]
     findings += check_images(target, facts)
     workload = _workload(begun.info, records, counts)
-    findings = _one_each(findings + _review(begun.info, records, workload, scorer, options))
+    findings = once_each(findings + _review(begun.info, records, workload, scorer, options))
     same_file = {fact.item.id: fact.sha256 for fact in facts if fact.sha256 is not None}
     copies = NearDuplicateReview().find(target, begun.info.labels, records)
     findings += without_known([f for f in copies if f.score >= options.keep], same_file)
@@ -300,15 +300,6 @@ def _judge(
         },
     )
     return result
-
-
-def _one_each(findings: Sequence[Finding]) -> list[Finding]:
-    """Of findings that say the same about the same object, the likeliest; of equal ones the first."""
-    best: dict[str, Finding] = {}
-    for finding in findings:
-        if finding.id not in best or finding.score > best[finding.id].score:
-            best[finding.id] = finding
-    return list(best.values())
 
 
 def _reopen_undone(store: Store, target: str, findings: Sequence[Finding], records: Sequence[Record], at: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bridge.core.annotations import Annotation, Prediction
-from bridge.core.findings import REVIEWED_TYPES, ErrorType, Finding, Fix, finding_id
+from bridge.core.findings import REVIEWED_TYPES, ErrorType, Finding, Fix, finding_id, once_each
 from bridge.core.objects import Unit, Workload
 from bridge.scorers import Suspects
 from bridge.scorers.doubles import suspicion, twins
@@ -23,7 +23,7 @@ def findings(workload: Workload, suspects: Suspects, scorer: str) -> list[Findin
         suspects: the rows that people shall see.
         scorer: name of the scorer that found them.
     """
-    found: dict[str, Finding] = {}
+    found: list[Finding] = []
     columns = (suspects.error, suspects.given, suspects.predicted, suspects.score, suspects.iou)
     unit_of_given, unit_of_predicted = workload.given.unit.tolist(), workload.predicted.unit.tolist()
     for code, g, p, score, iou in zip(*(column.tolist() for column in columns), strict=True):
@@ -32,11 +32,8 @@ def findings(workload: Workload, suspects: Suspects, scorer: str) -> list[Findin
         prediction = workload.predictions[p] if p >= 0 else None
         error = REVIEWED_TYPES[code]
         double = _double(workload, g, score) if error is ErrorType.EXTRA else None
-        finding = _finding(workload.target, unit, error, annotation, prediction, score, iou, double, scorer)
-        known = found.get(finding.id)
-        if known is None or finding.score > known.score:
-            found[finding.id] = finding
-    return list(found.values())
+        found.append(_finding(workload.target, unit, error, annotation, prediction, score, iou, double, scorer))
+    return once_each(found)
 
 
 def _finding(

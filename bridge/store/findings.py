@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, exists, func, select, update
 
-from bridge.core.findings import ErrorType, Event, Finding, State, transition
+from bridge.core.findings import ErrorType, Event, Finding, State, once_each, transition
 from bridge.errors import DataError, UsageError
 from bridge.store import audit, reviews, runs, verdicts
 from bridge.store.engine import upsert
@@ -184,17 +184,18 @@ def counts(db: Connection, run_id: str) -> dict[str, dict[str, int]]:
 
 def _best(found: Iterable[Finding], target: str) -> dict[str, Finding]:
     """Each id once, in order of id; the higher score wins."""
-    best: dict[str, Finding] = {}
+    best = {finding.id: finding for finding in once_each(_of_target(found, target))}
+    return dict(sorted(best.items()))
+
+
+def _of_target(found: Iterable[Finding], target: str) -> Iterator[Finding]:
     for finding in found:
         if finding.target != target:
             raise DataError(
                 f"finding {finding.id} of item {finding.item_id} belongs to {finding.target}",
                 expected=f"findings of {target}, which the run is over",
             )
-        other = best.get(finding.id)
-        if other is None or finding.score > other.score:
-            best[finding.id] = finding
-    return dict(sorted(best.items()))
+        yield finding
 
 
 def _known(db: Connection, keys: Collection[str]) -> dict[str, tuple[State, str]]:
