@@ -15,6 +15,9 @@ class Failure:
     item: str
     message: str
 
+    def __str__(self) -> str:
+        return self.message if self.item in self.message else f"{self.item}: {self.message}"
+
 
 def raise_if_any(failures: Sequence[Failure], done: int, what: str) -> None:
     """Raise PartialFailure naming the first few items when there are failures.
@@ -24,7 +27,7 @@ def raise_if_any(failures: Sequence[Failure], done: int, what: str) -> None:
     """
     if not failures:
         return
-    shown = "".join(f"\n  - {f.message if f.item in f.message else f'{f.item}: {f.message}'}" for f in failures[:5])
+    shown = "".join(f"\n  - {f}" for f in failures[:5])
     more = f"\n  and {len(failures) - 5} more" if len(failures) > 5 else ""
     raise PartialFailure(
         f"{len(failures)} of {done + len(failures)} items could not be {what}:{shown}{more}",

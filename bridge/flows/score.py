@@ -254,7 +254,8 @@ def _judge(
     findings = check_records(target, begun.info.labels, records)
     facts = [fact for p in pages for fact in p.facts]
     findings += check_images(target, facts)
-    workload = _workload(begun.info, records, counts)
+    failures = tuple(f for p in pages for f in p.failures)
+    workload = _workload(begun.info, records, counts, failures)
     findings = once_each(findings + _review(begun.info, records, workload, scorer, options))
     same_file = {fact.item.id: fact.sha256 for fact in facts if fact.sha256 is not None}
     copies = NearDuplicateReview().find(target, begun.info.labels, records)
@@ -262,7 +263,6 @@ def _judge(
     independence = Independence.of(records, source, workload)
     team = team_of(begun.info.labels, records, findings)
     seconds = time.perf_counter() - begun_at
-    failures = tuple(f for p in pages for f in p.failures)
     _reopen_undone(store, target, findings, records, journal.now())
     put = store.put_findings(run_id, findings)
     # What was found in an item that could not be looked at now has not gone away.
@@ -312,7 +312,7 @@ def _reopen_undone(store: Store, target: str, findings: Sequence[Finding], recor
             store.transition(finding.id, Event.REOPEN, at, "labelbridge", {})
 
 
-def _workload(info: TargetInfo, records: Sequence[Record], counts: Counts) -> Workload:
+def _workload(info: TargetInfo, records: Sequence[Record], counts: Counts, failures: Sequence[Failure]) -> Workload:
     target = info.target
     if not counts.submissions:
         raise DataError(
@@ -325,8 +325,12 @@ def _workload(info: TargetInfo, records: Sequence[Record], counts: Counts) -> Wo
         todo = "Run `labelbridge prelabel` first, or name a source: --detector NAME or --predictions FILE"
         if any(record.item.text is not None for record in records):
             todo = "Import a model's predictions into the project, or let several people label the same texts"
+        failed = ""
+        if failures:
+            failed = f": {len(failures)} images could not be looked at. The first: {failures[0]}"
+            todo = "Repair or replace these images, then score again"
         raise DataError(
-            f"no predictions for any of the {counts.submissions} submissions of {target}",
+            f"no predictions for any of the {counts.submissions} submissions of {target}{failed}",
             expected="predictions to hold the annotations against",
             todo=todo,
         )

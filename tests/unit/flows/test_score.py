@@ -126,6 +126,15 @@ def test_only_one_models_predictions_count(desk: Desk) -> None:
         desk.score(StoredPredictions("other"))
 
 
+def test_images_that_cannot_be_looked_at_are_named_where_none_can(desk: Desk) -> None:
+    item = desk.picture(TRUTH)
+    desk.tool.images[item] = None
+    with pytest.raises(DataError, match="1 images could not be looked at") as caught:
+        desk.score()
+    assert f"the image of item {item} cannot be had" in str(caught.value)
+    assert "Repair or replace these images" in str(caught.value)
+
+
 def test_nothing_submitted(desk: Desk) -> None:
     desk.picture()
     with pytest.raises(DataError, match="nothing is submitted in memory:1: 1 items"):
