@@ -323,10 +323,10 @@ def _workload(info: TargetInfo, records: Sequence[Record], counts: Counts, failu
     predicted = [record for record in records if record.predicted_by]
     if not predicted and all(len(record.submissions) < 2 for record in records):
         todo = "Run `labelbridge prelabel` first, or name a source: --detector NAME or --predictions FILE"
+        failed = ""
         if any(record.item.text is not None for record in records):
             todo = "Import a model's predictions into the project, or let several people label the same texts"
-        failed = ""
-        if failures:
+        elif failures:
             failed = f": {len(failures)} images could not be looked at. The first: {failures[0]}"
             todo = "Repair or replace these images, then score again"
         raise DataError(
