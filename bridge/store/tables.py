@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 #: The migration that this version of labelbridge works with.
-SCHEMA = "0003"
+SCHEMA = "0004"
 
 metadata = MetaData(
     naming_convention={
@@ -205,4 +205,48 @@ event_head = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("seq", Integer, nullable=False),
     Column("hash", String(64), nullable=False),
+)
+
+#: Webhooks that came in, each once (``digest`` is over the raw body). They only say where to look, so no body is kept.
+#: ``places`` lists where the event happened, from the narrowest; ``moment`` is the tool's own time, where it tells one.
+hints = Table(
+    "hints",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("tool", String, nullable=False),
+    Column("places", Text, nullable=False),
+    Column("event", String, nullable=False),
+    Column("moment", String),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("received_at", String, nullable=False),
+    Column("taken_at", String, index=True),
+)
+
+#: What the standing service knows about a target that it watches. ``cursor`` is how far its changes were read, in the
+#: tool's own terms; ``failures`` counts the polls that failed since one succeeded.
+watches = Table(
+    "watches",
+    metadata,
+    Column("target", String, primary_key=True),
+    Column("cursor", Text),
+    Column("polled_at", String),
+    Column("next_poll_at", String),
+    Column("failures", Integer, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("run_to_push", String),
+    Column("answers_since", String),
+    Column("synced_at", String),
+)
+
+#: What changed in a watched target and was not dealt with yet. ``kind`` is ``new`` or ``work``; ``moment`` is the tool's
+#: time of the change, the other two are ours.
+changes = Table(
+    "changes",
+    metadata,
+    Column("target", String, primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("item_id", String, primary_key=True),
+    Column("moment", String, nullable=False),
+    Column("first_at", String, nullable=False),
+    Column("last_at", String, nullable=False),
 )
