@@ -238,8 +238,8 @@ watches = Table(
     Column("synced_at", String),
 )
 
-#: What changed in a watched target and was not dealt with yet. ``kind`` is ``new`` or ``work``; ``moment`` is the tool's
-#: time of the change, the other two are ours.
+#: What changed in a watched target and was not dealt with yet. ``kind`` is ``new`` or ``work``; ``moment`` is the
+#: tool's time of the change, the other two are ours.
 changes = Table(
     "changes",
     metadata,
