@@ -215,6 +215,27 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class MapNote:
+    """What is kept of a model's class map about one object; the map itself is far too large to keep.
+
+    Attributes:
+        kind: ``label``: an object that somebody outlined. ``proposal``: one that the model sees where nobody did. The
+            others are planted to learn from: labels that are ``extra``, of the ``wrong_class``, ``imprecise``, and the
+            proposals that an object leaves behind which was taken away in thought (``missing``).
+        about: the annotation's id; of a proposal the submission's; empty for what is planted.
+        label: the class that the model holds for likeliest beside the given one; of a proposal its class.
+        numbers: what the scorer made of the map, in its own order; NaN where there is no number.
+        shape: where the model sees the object; None where that says nothing new, or it is planted.
+    """
+
+    kind: Literal["label", "proposal", "extra", "wrong_class", "imprecise", "missing"]
+    about: str
+    label: str
+    numbers: tuple[float, ...]
+    shape: Shape | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """Something in the raw data that cannot be scored; becomes a finding of its own kind, never a crash.
 
@@ -238,7 +259,8 @@ class Record:
     found nothing, which is not the same as never having looked. ``samples`` tells for each of them whether it was
     trained on this image; empty where that is known of none. ``thumbnail`` are the bytes of
     :func:`bridge.core.fingerprints.thumbnail`, where somebody has opened the image; else empty. ``probes`` are the
-    answers of the same model about boxes of the submissions, where it was asked.
+    answers of the same model about boxes of the submissions, where it was asked, ``notes`` what its class map says
+    about their outlines, where it makes one.
     """
 
     item: Item
@@ -249,6 +271,7 @@ class Record:
     samples: tuple[Sample, ...] = ()
     thumbnail: bytes = b""
     probes: tuple[Probe, ...] = ()
+    notes: tuple[MapNote, ...] = ()
 
     @property
     def sample_of(self) -> dict[str, Sample]:
@@ -321,6 +344,7 @@ def record_to_dict(record: Record) -> dict[str, Any]:
         "samples": list(record.samples),
         "thumbnail": record.thumbnail.hex(),
         "probes": [probe_to_list(p) for p in record.probes],
+        "notes": [note_to_list(n) for n in record.notes],
     }
 
 
@@ -337,7 +361,9 @@ def record_from_dict(data: Mapping[str, Any]) -> Record:
         predicted_by=tuple(data["predicted_by"]),
         samples=tuple(data.get("samples", ())),
         thumbnail=bytes.fromhex(data.get("thumbnail", "")),
-        probes=tuple(map(probe_from_list, data.get("probes", ()))),  # older snapshots have none
+        # Older snapshots have neither.
+        probes=tuple(map(probe_from_list, data.get("probes", ()))),
+        notes=tuple(map(note_from_list, data.get("notes", ()))),
     )
 
 
@@ -352,8 +378,21 @@ def probe_from_list(data: Sequence[Any]) -> Probe:
     return Probe(tuple(box), tuple((label, p) for label, p in chances), tuple(xyxy))
 
 
+def note_to_list(note: MapNote) -> list[Any]:
+    """A note as JSON-able data; numbers keep three digits behind the point."""
+    numbers = [None if math.isnan(n) else round(n, 3) for n in note.numbers]
+    return [note.kind, note.about, note.label, numbers, None if note.shape is None else shape_to_list(note.shape)]
+
+
+def note_from_list(data: Sequence[Any]) -> MapNote:
+    """Inverse of :func:`note_to_list`."""
+    kind, about, label, numbers, shape = data
+    known = tuple(math.nan if n is None else float(n) for n in numbers)
+    return MapNote(kind, about, label, known, None if shape is None else shape_from_list(shape))
+
+
 def snapshot_hash(records: Iterable[Record]) -> str:
-    """SHA-256 (hex) over items and annotations in the given order; predictions and probes do not count."""
+    """SHA-256 (hex) over items and annotations in the given order; predictions, probes and notes do not count."""
     whole = hashlib.sha256()
     for record in records:
         data = record_to_dict(record)

@@ -29,6 +29,7 @@ from bridge.scorers.consensus_review import ConsensusReview, beside
 from bridge.scorers.data_checks import ImageFacts, check_images, check_records
 from bridge.scorers.in_sample import lowered
 from bridge.scorers.instance_review import InstanceReview
+from bridge.scorers.map_review import MapReview
 from bridge.scorers.near_duplicate_review import NearDuplicateReview, without_known
 from bridge.scorers.span_review import SpanReview
 from bridge.store import Store
@@ -47,14 +48,14 @@ _COMPARE_IMAGES = (ErrorType.INCONSISTENT_LABELS, ErrorType.LEAKAGE, ErrorType.N
 _SMALL = 64
 
 #: What is judged beside boxes and spans.
-_RECORD_REVIEWS: tuple[RecordReview, ...] = (ClassReview(), InstanceReview())
+_RECORD_REVIEWS: tuple[RecordReview, ...] = (ClassReview(), InstanceReview(), MapReview())
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
     """What a run saw. ``unpredicted`` items were submitted but no model looked at them: they are not scored.
 
-    ``probed`` boxes of the annotations a model was asked about.
+    ``probed`` boxes of the annotations a model was asked about; ``outlined`` objects were held against its class map.
     """
 
     items: int = 0
@@ -63,6 +64,7 @@ class Counts:
     predictions: int = 0
     unpredicted: int = 0
     probed: int = 0
+    outlined: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -72,6 +74,7 @@ class Counts:
             self.predictions + other.predictions,
             self.unpredicted + other.unpredicted,
             self.probed + other.probed,
+            self.outlined + other.outlined,
         )
 
 
@@ -206,6 +209,7 @@ def _page(
         predictions=sum(len(r.predictions) for r in records),
         unpredicted=sum(1 for r in records if r.submissions and not r.predicted_by),
         probed=sum(len(r.probes) for r in records),
+        outlined=sum(n.kind == "label" for r in records for n in r.notes),
     )
     return _PageResult(page.next, counts, tuple(facts for facts, _ in looks), tuple(failures))
 
@@ -294,6 +298,7 @@ def _judge(
             "predictions": counts.predictions,
             "unpredicted": counts.unpredicted,
             "probed": counts.probed,
+            "outlined": counts.outlined,
             "findings": len(findings),
             "team": team.to_dict(),
             "independence": independence.to_dict(),

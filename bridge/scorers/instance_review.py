@@ -1,10 +1,10 @@
 """Polygons and masks held against predicted ones: missing, extra, of the wrong class, badly outlined, split, merged.
 
 Judged are submissions with a polygon or a mask, or with nothing at all, on items that were looked at by a model which
-predicts such shapes. The formulas are those of :mod:`bridge.scorers.object_review` with the IoU of pixels in place of
-that of boxes, so that the two lists can be one, and with more ways in which a shape may be wrong. ``p`` is the
-prediction of the same class that backs ``g`` best, *usual* the median over the labels of a class, drawn in by ten more
-labels::
+predicts such shapes, save those that :mod:`bridge.scorers.map_review` judges. The formulas are those of
+:mod:`bridge.scorers.object_review` with the IoU of pixels in place of that of boxes, so that the two lists can be one,
+and with more ways in which a shape may be wrong. ``p`` is the prediction of the same class that backs ``g`` best,
+*usual* the median over the labels of a class, drawn in by ten more labels::
 
     extra(g)     = max(0, usual backing of the class - best backing of g) ** 2 * (1 - cover of g)
     missing(p)   = confidence(p) * max(0, 1 - best IoU of p with any label / 0.5) * (1 - cover of p)
@@ -74,6 +74,7 @@ class InstanceReview:
     def find(self, target: str, labels: LabelSet, records: Sequence[Record]) -> list[Finding]:
         """Every suspicion above 0, in the order of the records."""
         index = labels.index()
+        records = [record for record in records if not record.notes]
         outlines = [_pixels(record, record.predictions, index) for record in records]
         if not any(outlines):
             return []  # a model of boxes or tags says nothing about outlines, by its silence neither
