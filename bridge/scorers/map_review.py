@@ -63,10 +63,13 @@ class MapReview:
         if not noted:
             return []
         judge = _Judge.learned(noted)
+        # An empty submission does not say how its objects would be drawn.
+        first = sorted(noted, key=lambda record: digest(record.item))
+        usual = next((s.annotations for r in first for s in r.submissions if s.annotations), ())
         return [
             finding
             for record in noted
-            for finding in (*self._labels(target, record, judge), *self._missing(target, record, judge))
+            for finding in (*self._labels(target, record, judge), *self._missing(target, record, judge, usual))
         ]
 
     def _labels(self, target: str, record: Record, judge: _Judge) -> Iterator[Finding]:
@@ -82,7 +85,7 @@ class MapReview:
                     about = (target, unit, error, annotation, annotation.label, chance, reason, fix, self.name)
                     yield one_finding(*about, _evidence(record, note, sure, numbers["fit"]))
 
-    def _missing(self, target: str, record: Record, judge: _Judge) -> Iterator[Finding]:
+    def _missing(self, target: str, record: Record, judge: _Judge, usual: Sequence[Annotation]) -> Iterator[Finding]:
         units = {s.id: Unit(record.item, s) for s in record.submissions}
         notes = [n for n in record.notes if n.kind == "proposal"]
         for note, chance in zip(notes, judge.of_proposals(record, notes).tolist(), strict=True):
@@ -91,7 +94,7 @@ class MapReview:
                 reason = f"The model sees {note.label} here ({sure:.2f}), but nothing is labelled."
                 fix = Fix("none")
                 if isinstance(note.shape, Mask):
-                    fix = Fix("add", note.label, as_drawn(note.shape, unit.submission.annotations))
+                    fix = Fix("add", note.label, as_drawn(note.shape, unit.submission.annotations or usual))
                 about = (target, unit, ErrorType.MISSING, None, note.label, chance, reason, fix, self.name)
                 yield one_finding(*about, _evidence(record, note, sure, 0.0))
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bridge.core.annotations import Annotation, Box, Polygon, Shape, revision_of
+from bridge.core.annotations import Annotation, Box, Mask, Polygon, Shape, revision_of
 from bridge.dialects.cvat_labels import CvatLabels, attribute_values
-from bridge.dialects.cvat_new_shapes import NewObject, create_body, new_object
+from bridge.dialects.cvat_new_shapes import NewObject, create_body, mask_to_points, new_object
 from bridge.dialects.cvat_shapes import FrameObjects, Size, read_frame
 from bridge.dialects.cvat_track_edits import hide_on, relabel_track, set_keyframe
 from bridge.dialects.cvat_tracks import read_tracks
@@ -28,6 +28,7 @@ from bridge.tools.fix_rules import (
     FixSheet,
     InTheWay,
     closest,
+    closest_outline,
     conflicts,
     same_shape,
     where,
@@ -124,19 +125,25 @@ class JobSheet(FixSheet):
 
     def _add(self, order: FixOrder) -> tuple[Outcome, str]:
         fix, frame = order.fix, _frame_of(order)
-        if not isinstance(fix.shape, Box) or fix.shape.problem() or fix.label is None:
-            raise InTheWay("only a box with an area and a label can be added")
+        is_box = isinstance(fix.shape, Box) and not fix.shape.problem()
+        if fix.label is None or not (is_box or isinstance(fix.shape, Polygon | Mask)):
+            raise InTheWay("only a box with an area, a polygon or a mask, with a label, can be added")
+        assert isinstance(fix.shape, Box | Polygon | Mask)
+        size = self._size(order.finding.item_id)
         tracks = [name for name in self._read if name.startswith(_TRACK)]
         here = [a for name in [*self._on_frame.get(frame, ()), *tracks] if (a := self._now(name, order))]
-        iou = closest(fix.shape, fix.label, [*here, *self._new.get(frame, ())])
+        here += self._new.get(frame, ())
+        if isinstance(fix.shape, Box):
+            iou, kind = closest(fix.shape, fix.label, here), "box"
+        else:
+            iou, kind = closest_outline(fix.shape, fix.label, here, size), "object"
         if iou >= SAME_FIX_IOU:
-            return Outcome.ALREADY, f"a {fix.label!r} box is there already (IoU {iou:.2f})"
+            return Outcome.ALREADY, f"a {fix.label!r} {kind} is there already (IoU {iou:.2f})"
         if iou >= SAME_OBJECT_IOU:
-            raise InTheWay(f"a {fix.label!r} box that overlaps the new one (IoU {iou:.2f}) is there already")
-        size = self._size(order.finding.item_id)
+            raise InTheWay(f"a {fix.label!r} {kind} that overlaps the new one (IoU {iou:.2f}) is there already")
         self.added.append(new_object(fix.label, fix.shape, frame, self._labels, size, source=_JUDGED))
         self._new.setdefault(frame, []).append(Annotation(order.finding.id, fix.label, fix.shape))
-        return Outcome.APPLIED, f"added a {fix.label!r} box at {where(fix.shape)}"
+        return Outcome.APPLIED, f"added a {fix.label!r} {kind} at {where(fix.shape)}"
 
     def _delete(self, order: FixOrder) -> tuple[Outcome, str]:
         name, frame, label = _object_of(order), _frame_of(order), order.finding.label
@@ -275,4 +282,6 @@ def geometry_of(entry: Row, shape: Shape) -> Row:
             return {"points": [*middle, shape.x2, shape.y1], "rotation": shape.rotation % 360}
         case "polygon", Polygon():
             return {"points": [n for point in shape.points for n in point]}
+        case "mask", Mask():
+            return {"points": mask_to_points(shape)}
     raise InTheWay("the new shape is of another kind than the object")

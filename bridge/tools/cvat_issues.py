@@ -18,10 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bridge.core.annotations import Annotation, Box, Polygon
+from bridge.core.annotations import Annotation, Box, Polygon, Shape, Xyxy
 from bridge.core.findings import Decision, Finding, Fix, Verdict
 from bridge.core.geometry import clip_to_image, iou_matrix
 from bridge.core.moments import parse_moment
+from bridge.core.objects import outline_envelope
 from bridge.dialects.cvat_labels import CvatLabels
 from bridge.dialects.cvat_shapes import FrameObjects, outer, read_frame, split_frames
 from bridge.dialects.cvat_tracks import read_tracks
@@ -228,8 +229,9 @@ def message(case: ReviewCase) -> str:
     finding = case.finding
     shape = finding.fix.shape
     place = "this place"
-    if isinstance(shape, Box | Polygon):
-        place = "({:.0f}, {:.0f}) to ({:.0f}, {:.0f})".format(*outer(shape))
+    around = None if shape is None else _around(shape)
+    if around is not None:
+        place = "({:.0f}, {:.0f}) to ({:.0f}, {:.0f})".format(*around)
     effects = _EFFECTS_ON_TRACKS if any(i.startswith("track:") for i in finding.annotation_ids) else _EFFECTS
     words = {"new": repr(finding.fix.label or finding.label), "old": repr(finding.label), "where": place}
     return "\n".join(
@@ -262,7 +264,7 @@ def position(finding: Finding, frame: Frame) -> list[float]:
         DataError: there is neither a shape nor a known size of the frame.
     """
     shapes = (finding.fix.shape, finding.current_shape)
-    boxes = [outer(shape) for shape in shapes if isinstance(shape, Box | Polygon)]
+    boxes = [box for shape in shapes if shape is not None and (box := _around(shape)) is not None]
     if not boxes and not (frame.width and frame.height):
         raise DataError(f"nothing says where on frame {frame.number} of task {frame.task} finding {finding.id} is")
     if not boxes:
@@ -272,6 +274,10 @@ def position(finding: Finding, frame: Frame) -> list[float]:
     if frame.width and frame.height:
         around = clip_to_image(around, frame.width, frame.height)
     return [round(float(n), 1) for n in around[0]]
+
+
+def _around(shape: Shape) -> Xyxy | None:
+    return outer(shape) if isinstance(shape, Box | Polygon) else outline_envelope(shape)
 
 
 def _job_of(case: ReviewCase, frame: Frame) -> Job:

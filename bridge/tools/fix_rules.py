@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from bridge.core.annotations import Annotation, Box, Polygon, Shape, TextSpan
+from bridge.core.annotations import Annotation, Box, Mask, Polygon, Shape, TextSpan
+from bridge.core.class_maps import on_grid
 from bridge.core.geometry import pair_iou
 from bridge.core.spans import box_of
 from bridge.tools import FixOrder, FixResult, Outcome
@@ -93,6 +94,18 @@ def closest(shape: Box | TextSpan, label: str, objects: Sequence[Annotation]) ->
         np.full(n, box.rotation),
     )
     return float(ious.max())
+
+
+def closest_outline(shape: Polygon | Mask, label: str, objects: Sequence[Annotation], size: tuple[int, int]) -> float:
+    """The largest IoU, by pixels, with a polygon or mask of the same label; 0 where there is none.
+
+    Args:
+        size: (width, height) of the image.
+    """
+    image = size[::-1]
+    mine = on_grid(shape, image, image)
+    others = [on_grid(o.shape, image, image) for o in objects if o.label == label and not isinstance(o.shape, Box)]
+    return max((mine.iou(other) for other in others if other is not None), default=0.0) if mine is not None else 0.0
 
 
 def _as_box(shape: Box | TextSpan) -> Box:

@@ -8,8 +8,11 @@ had when it was scored does not touch the label. So two accepted fixes of one ob
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeGuard
 
-from bridge.core.annotations import Annotation, Box, Polygon, Shape, TextSpan
+from bridge.core.annotations import Annotation, Box, Mask, Polygon, Shape, TextSpan
+from bridge.core.masks import MaskCrop
+from bridge.core.rle import decode_coco
 from bridge.dialects.label_studio import (
     LabelConfig,
     Region,
@@ -17,6 +20,9 @@ from bridge.dialects.label_studio import (
     box_entries,
     box_to_value,
     group_regions,
+    mask_entries,
+    mask_to_value,
+    polygon_entries,
     polygon_to_value,
     region_size,
     regions_to_annotations,
@@ -25,7 +31,16 @@ from bridge.dialects.label_studio import (
 )
 from bridge.errors import DataError
 from bridge.tools import FixOrder, Outcome
-from bridge.tools.fix_rules import SAME_FIX_IOU, SAME_OBJECT_IOU, FixSheet, InTheWay, closest, same_shape, where
+from bridge.tools.fix_rules import (
+    SAME_FIX_IOU,
+    SAME_OBJECT_IOU,
+    FixSheet,
+    InTheWay,
+    closest,
+    closest_outline,
+    same_shape,
+    where,
+)
 
 
 class Sheet(FixSheet):
@@ -83,9 +98,12 @@ class Sheet(FixSheet):
         label, shape, region_id = order.fix.label, order.fix.shape, added_region_id(order)
         if region_id in group_regions(self.result):
             return Outcome.ALREADY, f"the {label!r} object was added before"
-        if not isinstance(shape, Box | TextSpan) or shape.problem() or label is None:
-            raise InTheWay("only a box with an area or a span of a text, with a label, can be added")
-        iou = closest(shape, label, self._objects())
+        if label is None or not self._can_add(shape):
+            raise InTheWay("only a box with an area, a polygon, a mask or a span of a text, with a label, can be added")
+        if isinstance(shape, Polygon | Mask):
+            iou = closest_outline(shape, label, self._objects(), self._image_size())
+        else:
+            iou = closest(shape, label, self._objects())
         if iou >= (1.0 if isinstance(shape, TextSpan) else SAME_FIX_IOU):
             return Outcome.ALREADY, f"a {label!r} object is there already (IoU {iou:.2f})"
         if iou >= SAME_OBJECT_IOU:
@@ -97,20 +115,40 @@ class Sheet(FixSheet):
         self.result.extend({**entry, "origin": "manual"} for entry in entries)
         return Outcome.APPLIED, f"added a {label!r} object at {where(shape)}"
 
-    def _new(self, region_id: str, label: str, shape: Box | TextSpan) -> list[Region]:
+    @staticmethod
+    def _can_add(shape: Shape | None) -> TypeGuard[Box | Polygon | Mask | TextSpan]:
+        return isinstance(shape, Polygon | Mask) or (isinstance(shape, Box | TextSpan) and not shape.problem())
+
+    def _image_size(self) -> Size:
+        return next((s for s in map(region_size, self.result) if s), None) or self._size()
+
+    def _new(self, region_id: str, label: str, shape: Box | Polygon | Mask | TextSpan) -> list[Region]:
         """The entries of an added object.
 
         Raises:
             DataError: the configuration has no tag for it.
         """
         if isinstance(shape, Box):
-            width, height = next((s for s in map(region_size, self.result) if s), None) or self._size()
-            return box_entries(self._config, region_id, label, shape, width, height)
+            return box_entries(self._config, region_id, label, shape, *self._image_size())
+        if isinstance(shape, Polygon | Mask):
+            return self._outline(region_id, label, shape)
         self._require_text(shape)
         control = self._config.control_for("labels", label)
         if control is None:
             raise DataError(f"the label configuration has no Labels tag with {label!r}")
         return [span_region(region_id, control, label, shape)]
+
+    def _outline(self, region_id: str, label: str, shape: Polygon | Mask) -> list[Region]:
+        width, height = self._image_size()
+        if isinstance(shape, Polygon):
+            place = self._config.place(label, ("polygon",))
+            if place is not None:
+                return polygon_entries(place, region_id, shape, width, height)
+            raise DataError(f"the label configuration has no tag to draw a polygon labelled {label!r}")
+        place, crop = self._config.place(label, ("brush",)), MaskCrop.of(decode_coco(shape))
+        if place is None or crop is None:
+            raise DataError(f"the label configuration has no tag to brush an object labelled {label!r}")
+        return mask_entries(place, region_id, crop, width, height)
 
     def _require_text(self, span: TextSpan) -> None:
         there = self._text[span.start : span.end]
@@ -180,9 +218,11 @@ class Sheet(FixSheet):
             return span_to_value(shape)
         if "points" in value and isinstance(shape, Polygon) and size:
             return {"points": polygon_to_value(shape, *size)["points"]}
+        if "rle" in value and isinstance(shape, Mask):
+            return mask_to_value(shape)
         if {"x", "y", "width", "height"} <= value.keys() and isinstance(shape, Box) and size:
             return dict(box_to_value(shape, *size))
-        if {"points", "x", "start"} & value.keys():
+        if {"points", "rle", "x", "start"} & value.keys():
             raise InTheWay("the new shape is of another kind than the object")
         return {}
 
