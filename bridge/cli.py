@@ -179,6 +179,8 @@ def score(
         if counts.probed
         else "No model was asked about the boxes that people drew."
     )
+    if counts.outlined:
+        output.say(f"{counts.outlined} outlined objects were held against its class maps.")
     if counts.unpredicted:
         output.warn(
             f"{counts.unpredicted} items were not scored: there are no predictions for them (prelabel, or --detector)."

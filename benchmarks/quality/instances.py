@@ -4,14 +4,14 @@
 
 FOLDER holds ``instances.json`` (COCO, run-length masks) and ``images/``. Errors of ten kinds are planted
 (``instance_errors.py``); a nucleus is of the class "grey" or "coloured", as its image is. The model
-(``instance_model.py``) is fitted on the corrupted labels of one half of the images to predict the other. It is asked for
-objects, which the instance review holds against the labels, and for class maps, which the map review does.
+(``instance_model.py``) is fitted on the corrupted labels of one half of the images to predict the other. It is asked
+for objects, which the instance review holds against the labels, and for class maps, which the map review does.
 
 Printed are, for each seed and then as means, average precisions: of each kind (among the findings whose type is right
 for it, those about errors of other kinds passed over), of all errors by any finding (``any``) and by the right one
 (``typed``), and of the images by their worst finding. A further finding about what is found already is passed over.
-A label is found by its id, a missing object by a mask at IoU .5. Of the map review also the expected calibration error of
-its findings from .1 on, and the CPU time of the notes.
+A label is found by its id, a missing object by a mask at IoU .5. Of the map review also the expected calibration error
+of its findings from .1 on, and the CPU time of the notes.
 """
 
 from __future__ import annotations

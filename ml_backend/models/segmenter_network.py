@@ -27,7 +27,7 @@ from ml_backend.models.precision import choose_precision
 from ml_backend.models.torchvision_detector import MAX_MASK_PIXELS, choose_device
 from ml_backend.models.weights import State, load_state
 
-#: Cells of a class map at most; a strip of an image would otherwise be enlarged without bounds.
+#: Cells of a class map, about, at most; a strip of an image would otherwise be enlarged without bounds.
 MAX_CELLS = 640_000
 #: Cells; what is smaller is no object.
 SMALLEST = 9
