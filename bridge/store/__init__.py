@@ -17,7 +17,9 @@ from bridge.store.rows import (
     ReviewPlace,
     Run,
     SampledFinding,
+    StoredChange,
     StoredFinding,
+    Watch,
 )
 from bridge.store.store import Store
 
@@ -33,5 +35,7 @@ __all__ = [
     "Run",
     "SampledFinding",
     "Store",
+    "StoredChange",
     "StoredFinding",
+    "Watch",
 ]
