@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -57,12 +57,23 @@ def fresh_id() -> str:
     return uuid.uuid4().hex[:12]
 
 
+_WAIT_S = 60.0
+"""How long a command waits for another, or for the standing service, to be done with a target."""
+
+
 @contextmanager
-def open_journal(settings: Settings) -> Iterator[Journal]:
-    """The store, the durable runner, the clock: what every journey writes to."""
+def open_journal(settings: Settings, alone_with: str | None = None) -> Iterator[Journal]:
+    """The store, the durable runner, the clock: what every journey writes to.
+
+    ``alone_with`` is a target that is about to be changed: whoever else is at it is waited for.
+
+    Raises:
+        Busy: it is not done with it in time.
+    """
     with Store.open(settings.store_url) as store:
         durable = Durable(settings.home / "workflows", program_version())
-        yield Journal(store=store, durable=durable, now=utc_now, new_id=fresh_id)
+        with store.exclusive(alone_with, _WAIT_S) if alone_with else nullcontext():
+            yield Journal(store=store, durable=durable, now=utc_now, new_id=fresh_id)
 
 
 def plugin(name: str) -> Callable[..., Any]:

@@ -16,7 +16,7 @@ from bridge.core.fingerprints import thumbnail
 from bridge.core.objects import Workload, build_workload
 from bridge.core.team import Team, team_of
 from bridge.errors import DataError, ImageError
-from bridge.flows.durable import Durable, Step
+from bridge.flows.durable import Runner, Step
 from bridge.flows.failures import Failure
 from bridge.flows.fixed import is_fixed, order_of
 from bridge.flows.independence import Independence
@@ -109,7 +109,7 @@ class Journal:
     """Where a journey writes, and what it takes from outside: the clock and fresh ids."""
 
     store: Store
-    durable: Durable
+    durable: Runner
     now: Callable[[], str]
     new_id: Callable[[], str]
 

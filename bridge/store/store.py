@@ -13,6 +13,7 @@ from bridge.core.annotations import LabelSet, Record
 from bridge.core.findings import Event, Finding, State, Verdict
 from bridge.core.tool_memory import Suggestion
 from bridge.store import audit, engine, findings, memory, reviews, runs, samples, snapshots, verdicts
+from bridge.store.exclusive import exclusive
 from bridge.store.rows import (
     AuditEvent,
     FindingHead,
@@ -73,6 +74,14 @@ class Store:
 
     def _write(self) -> AbstractContextManager[Connection]:
         return engine.transaction(self._engine, write=True)
+
+    def exclusive(self, target: str, wait_s: float = 0.0) -> AbstractContextManager[None]:
+        """Hold ``target`` for a block: nobody else who asks for it gets it meanwhile, in any process.
+
+        Raises:
+            Busy: somebody else holds it, ``wait_s`` seconds long.
+        """
+        return exclusive(self._engine, target, wait_s)
 
     # --- runs -------------------------------------------------------------------------------------------------------
 
