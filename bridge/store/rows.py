@@ -171,3 +171,18 @@ class AuditEvent:
     detail: Mapping[str, Any]
     prev_hash: str
     hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How a journey of the standing service through a target went last: ``outcome`` is a sentence.
+
+    ``failures`` of them failed since one succeeded; then none is begun before ``retry_at``.
+    """
+
+    target: str
+    journey: str
+    ended_at: str
+    outcome: str
+    failures: int = 0
+    retry_at: str | None = None

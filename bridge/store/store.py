@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 from bridge.core.annotations import LabelSet, Record
 from bridge.core.findings import Event, Finding, State, Verdict
 from bridge.core.tool_memory import Suggestion
-from bridge.store import audit, engine, findings, memory, reviews, runs, samples, snapshots, verdicts
+from bridge.store import audit, engine, findings, memory, reviews, runs, samples, snapshots, turns, verdicts
 from bridge.store.exclusive import exclusive
 from bridge.store.rows import (
     AuditEvent,
@@ -25,6 +25,7 @@ from bridge.store.rows import (
     Run,
     SampledFinding,
     StoredFinding,
+    Turn,
 )
 
 #: Who is named in the audit log when the caller names nobody.
@@ -385,6 +386,18 @@ class Store:
         """What was suggested in a job, by frame."""
         with self._read() as db:
             return memory.suggestions(db, place)
+
+    # --- the standing service ---------------------------------------------------------------------------------------
+
+    def put_turn(self, turn: Turn) -> None:
+        """Note how a journey through a target went; it replaces the one before."""
+        with self._write() as db:
+            turns.put(db, turn)
+
+    def turns(self, target: str | None = None) -> list[Turn]:
+        """How each journey went last, by target and journey."""
+        with self._read() as db:
+            return turns.select_turns(db, target)
 
     # --- audit log --------------------------------------------------------------------------------------------------
 
