@@ -8,7 +8,7 @@ from typing import Any
 
 
 class OneAtATime:
-    """Whatever ``model`` is and can, but one call after the other: a model must be safe for one thread at a time only."""
+    """Whatever ``model`` is and can, but one call after the other, as models need it."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
