@@ -155,9 +155,17 @@ class Store:
         with self._read() as db:
             length = len(snapshots.layout(db, run_id))
         for position in range(length):
-            with self._read() as db:
-                body, content = snapshots.get(db, run_id, position)
-            yield snapshots.unpack(body, content, f"chunk {position} of run {run_id}")
+            yield self.chunk(run_id, position)
+
+    def chunk(self, run_id: str, position: int) -> list[Record]:
+        """One chunk of a run's snapshot; empty where it has none of that number.
+
+        Raises:
+            StoreError: the chunk is damaged.
+        """
+        with self._read() as db:
+            found = snapshots.find(db, run_id, position)
+        return [] if found is None else snapshots.unpack(*found, f"chunk {position} of run {run_id}")
 
     def seal_snapshot(self, run_id: str) -> str:
         """Freeze the snapshot: its hash (see :func:`bridge.core.annotations.snapshot_hash`) is kept on the run.
