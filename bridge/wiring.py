@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -103,13 +103,12 @@ def label_studio_client(settings: Settings) -> LabelStudioClient:
         ConfigError: the address or the token is not set.
     """
     if not settings.label_studio_url or settings.label_studio_api_key is None:
-        missing = (
-            "LABELBRIDGE_LABEL_STUDIO_URL" if not settings.label_studio_url else "LABELBRIDGE_LABEL_STUDIO_API_KEY"
-        )
+        key = "LABELBRIDGE_LABEL_STUDIO_API_KEY"
+        missing = key if settings.label_studio_url else "LABELBRIDGE_LABEL_STUDIO_URL"
         raise ConfigError(
             f"{missing} is not set",
             expected="Label Studio's address and a Personal Access Token (Account & Settings > Personal Access Token)",
-            todo=f"export {missing}=…, or put it into labelbridge.yaml",
+            todo=f"export {missing}=…, or " + (f"{key}_FILE=…" if missing == key else "put it into labelbridge.yaml"),
         )
     return LabelStudioClient(
         settings.label_studio_url,
@@ -178,7 +177,7 @@ class SourceOptions:
     weights: Path | None = None
     classes: tuple[str, ...] = ()
     threshold: float | None = None
-    label_map: str | None = None
+    label_map: Mapping[str, str] | str | None = None
     predictions: Path | None = None
     predictions_index: Path | None = None
     model: str | None = None
@@ -207,7 +206,7 @@ def load_model(options: SourceOptions, device: str, threshold: float | None = No
     return loaded
 
 
-def map_labels(tool: AnnotationTool, predictor: Predictor, label_map: str | None) -> LabelMap:
+def map_labels(tool: AnnotationTool, predictor: Predictor, label_map: Mapping[str, str] | str | None) -> LabelMap:
     """Model classes to the target's labels, checked before anything runs.
 
     Raises:
