@@ -12,12 +12,13 @@ from sqlalchemy import Connection, Engine
 from bridge.core.annotations import LabelSet, Record
 from bridge.core.findings import Event, Finding, State, Verdict
 from bridge.core.tool_memory import Suggestion
-from bridge.store import audit, engine, findings, memory, reviews, runs, samples, snapshots, turns, verdicts
+from bridge.store import audit, engine, findings, hints, memory, reviews, runs, samples, snapshots, turns, verdicts
 from bridge.store.exclusive import exclusive
 from bridge.store.rows import (
     AuditEvent,
     FindingHead,
     FixRecord,
+    Hint,
     JudgedFinding,
     PrecisionRow,
     PutCounts,
@@ -26,6 +27,7 @@ from bridge.store.rows import (
     SampledFinding,
     StoredFinding,
     Turn,
+    WaitingHint,
 )
 
 #: Who is named in the audit log when the caller names nobody.
@@ -406,6 +408,35 @@ class Store:
         """How each journey went last, by target and journey."""
         with self._read() as db:
             return turns.select_turns(db, target)
+
+    # --- webhooks ---------------------------------------------------------------------------------------------------
+
+    def put_hints(self, given: Sequence[Hint]) -> list[bool]:
+        """Keep webhooks that came in, each once, by its digest.
+
+        Returns:
+            For each of them whether it is new: False where its digest was known, or came before it in ``given``.
+        """
+        with self._write() as db:
+            return hints.put(db, given)
+
+    def waiting_hints(self, limit: int) -> list[WaitingHint]:
+        """The hints that nobody has taken, in the order in which they were stored; at most ``limit``."""
+        with self._read() as db:
+            return hints.waiting(db, limit)
+
+    def take_hints(self, seqs: Collection[int], at: str) -> None:
+        """Note that these hints were looked at. One that was taken before stays as it is."""
+        with self._write() as db:
+            hints.take(db, seqs, at)
+
+    def forget_hints(self, before: str) -> int:
+        """Forget the hints that were received before a time, taken or not. Returns how many they were.
+
+        A body whose hint is forgotten is no longer known, so that whoever receives must refuse what is as old.
+        """
+        with self._write() as db:
+            return hints.forget(db, before)
 
     # --- audit log --------------------------------------------------------------------------------------------------
 
