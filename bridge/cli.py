@@ -115,7 +115,7 @@ def prelabel(
     if mapping.unmatched_labels:
         output.warn(f"Labels the model cannot suggest: {', '.join(mapping.unmatched_labels)}")
     source = wiring.model_source(tool, predictor, mapping, settings, threshold)
-    with wiring.open_journal(settings) as journal, output.progress() as progress:
+    with wiring.open_journal(settings, alone_with=target) as journal, output.progress() as progress:
         result = run_prelabel(tool, source, durable=journal.durable, page_size=settings.push_chunk, progress=progress)
     output.say(
         f"{result.written} of {result.items} items pre-labelled by {source.model}: {result.predictions} suggestions. "
@@ -157,7 +157,7 @@ def score(
     tool = wiring.open_target(target, settings, images)
     options = _source_options(detector, weights, classes, threshold, label_map, predictions, predictions_index, model)
     source = wiring.prediction_source(tool, replace(options, cross_fit=cross_fit), settings)
-    with wiring.open_journal(settings) as journal, output.progress() as progress:
+    with wiring.open_journal(settings, alone_with=target) as journal, output.progress() as progress:
         result = run_score(
             tool,
             source,
@@ -365,7 +365,7 @@ def push(
         worth=settings.worth,
         sample=None if sample is None else SampleSize.parse(sample),
     )
-    with wiring.open_journal(settings) as journal:
+    with wiring.open_journal(settings, alone_with=target) as journal:
         chosen = _find_run(journal.store, target, run)
         if requeue:
             _requeue(tool, journal, chosen, options, output)
@@ -396,7 +396,7 @@ def sync(target: Target, config: Config = None, as_json: AsJson = False) -> None
     """Bring reviewers' verdicts home and write accepted fixes, never over a newer human edit."""
     output, settings = Output(as_json), _settings(config)
     tool = wiring.open_target(target, settings)
-    with wiring.open_journal(settings) as journal:
+    with wiring.open_journal(settings, alone_with=target) as journal:
         places = journal.store.reviews_of(target)
         if not places:
             raise NotFound(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -57,12 +57,23 @@ def fresh_id() -> str:
     return uuid.uuid4().hex[:12]
 
 
+_WAIT_S = 60.0
+"""How long a command waits for another, or for the standing service, to be done with a target."""
+
+
 @contextmanager
-def open_journal(settings: Settings) -> Iterator[Journal]:
-    """The store, the durable runner, the clock: what every journey writes to."""
+def open_journal(settings: Settings, alone_with: str | None = None) -> Iterator[Journal]:
+    """The store, the durable runner, the clock: what every journey writes to.
+
+    ``alone_with`` is a target that is about to be changed: whoever else is at it is waited for.
+
+    Raises:
+        Busy: it is not done with it in time.
+    """
     with Store.open(settings.store_url) as store:
         durable = Durable(settings.home / "workflows", program_version())
-        yield Journal(store=store, durable=durable, now=utc_now, new_id=fresh_id)
+        with store.exclusive(alone_with, _WAIT_S) if alone_with else nullcontext():
+            yield Journal(store=store, durable=durable, now=utc_now, new_id=fresh_id)
 
 
 def plugin(name: str) -> Callable[..., Any]:
@@ -92,13 +103,12 @@ def label_studio_client(settings: Settings) -> LabelStudioClient:
         ConfigError: the address or the token is not set.
     """
     if not settings.label_studio_url or settings.label_studio_api_key is None:
-        missing = (
-            "LABELBRIDGE_LABEL_STUDIO_URL" if not settings.label_studio_url else "LABELBRIDGE_LABEL_STUDIO_API_KEY"
-        )
+        key = "LABELBRIDGE_LABEL_STUDIO_API_KEY"
+        missing = key if settings.label_studio_url else "LABELBRIDGE_LABEL_STUDIO_URL"
         raise ConfigError(
             f"{missing} is not set",
             expected="Label Studio's address and a Personal Access Token (Account & Settings > Personal Access Token)",
-            todo=f"export {missing}=…, or put it into labelbridge.yaml",
+            todo=f"export {missing}=…, or " + (f"{key}_FILE=…" if missing == key else "put it into labelbridge.yaml"),
         )
     return LabelStudioClient(
         settings.label_studio_url,
@@ -167,7 +177,7 @@ class SourceOptions:
     weights: Path | None = None
     classes: tuple[str, ...] = ()
     threshold: float | None = None
-    label_map: str | None = None
+    label_map: Mapping[str, str] | str | None = None
     predictions: Path | None = None
     predictions_index: Path | None = None
     model: str | None = None
@@ -196,7 +206,7 @@ def load_model(options: SourceOptions, device: str, threshold: float | None = No
     return loaded
 
 
-def map_labels(tool: AnnotationTool, predictor: Predictor, label_map: str | None) -> LabelMap:
+def map_labels(tool: AnnotationTool, predictor: Predictor, label_map: Mapping[str, str] | str | None) -> LabelMap:
     """Model classes to the target's labels, checked before anything runs.
 
     Raises:

@@ -10,6 +10,7 @@ from bridge.store.rows import (
     AuditEvent,
     FindingHead,
     FixRecord,
+    Hint,
     JudgedFinding,
     PrecisionRow,
     Push,
@@ -19,6 +20,7 @@ from bridge.store.rows import (
     SampledFinding,
     StoredChange,
     StoredFinding,
+    WaitingHint,
     Watch,
 )
 from bridge.store.store import Store
@@ -27,6 +29,7 @@ __all__ = [
     "AuditEvent",
     "FindingHead",
     "FixRecord",
+    "Hint",
     "JudgedFinding",
     "PrecisionRow",
     "Push",
@@ -37,5 +40,6 @@ __all__ = [
     "Store",
     "StoredChange",
     "StoredFinding",
+    "WaitingHint",
     "Watch",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, timedelta
+from datetime import timedelta
 from typing import Any, get_args
 
 from sqlalchemy import Connection, Row, and_, bindparam, delete, func, select, update
@@ -15,6 +15,7 @@ from bridge.store.engine import upsert
 from bridge.store.rows import StoredChange, Watch
 from bridge.store.tables import changes as change_table
 from bridge.store.tables import watches as watch_table
+from bridge.store.texts import time_key
 
 #: Items named in one query; SQLite takes some thousands.
 _MANY = 500
@@ -22,18 +23,18 @@ _TICK = timedelta(microseconds=1)
 
 
 def put_poll(db: Connection, target: str, changes: Sequence[Change], cursor: str, at: str, next_poll_at: str) -> None:
-    now = moment_text(at)
+    now = time_key(at)
     _turn_back(db, target, now)
     for kind in get_args(ChangeKind):
         _put_changes(db, target, [c for c in changes if c.kind == kind], kind, now)
-    fields = {"cursor": cursor, "polled_at": now, "next_poll_at": moment_text(next_poll_at)}
+    fields = {"cursor": cursor, "polled_at": now, "next_poll_at": time_key(next_poll_at)}
     _put(db, target, **fields, failures=0, error="")
 
 
 def put_failed_poll(db: Connection, target: str, error: str, at: str, next_poll_at: str) -> None:
     known = get(db, target)
     failures = known.failures + 1 if known else 1
-    _put(db, target, polled_at=moment_text(at), next_poll_at=moment_text(next_poll_at), failures=failures, error=error)
+    _put(db, target, polled_at=time_key(at), next_poll_at=time_key(next_poll_at), failures=failures, error=error)
 
 
 def get(db: Connection, target: str) -> Watch | None:
@@ -74,22 +75,13 @@ def note_run(db: Connection, target: str, run_id: str | None) -> None:
 
 
 def note_answers(db: Connection, target: str, at: str | None) -> None:
-    _put(db, target, answers_since=moment_text(at) if at else None)
+    _put(db, target, answers_since=time_key(at) if at else None)
 
 
 def note_sync(db: Connection, target: str, at: str) -> None:
-    now, known = moment_text(at), get(db, target)
+    now, known = time_key(at), get(db, target)
     later = known.answers_since if known and (known.answers_since or "") > now else None
     _put(db, target, synced_at=now, answers_since=later)
-
-
-def moment_text(at: str) -> str:
-    """A time as this file keeps it, so that texts compare as the times do.
-
-    Raises:
-        ValueError: it is none.
-    """
-    return parse_moment(at).astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def _put(db: Connection, target: str, **fields: Any) -> None:
@@ -116,7 +108,7 @@ def _put_changes(db: Connection, target: str, found: Sequence[Change], kind: Cha
     for change in found:
         old = known.get(change.item_id)
         # Whoever deals with what was noted before must not strike this change off with it.
-        last = moment_text((parse_moment(old.last_at) + _TICK).isoformat()) if old and old.last_at == now else now
+        last = time_key((parse_moment(old.last_at) + _TICK).isoformat()) if old and old.last_at == now else now
         row = {"target": target, "kind": kind, "item_id": change.item_id, "moment": change.moment}
         rows.append(row | {"first_at": old.first_at if old else now, "last_at": last})
     upsert(db, table, rows, ["target", "kind", "item_id"], ["moment", "last_at"])
