@@ -12,13 +12,14 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
+from bridge.clients import Clients
 from bridge.core.findings import State
 from bridge.core.label_map import LabelMap, match_labels
 from bridge.core.predictor import Predictor
 from bridge.core.provenance import Provenance
 from bridge.core.training import Trainer
 from bridge.dialects.label_map_file import read_label_map
-from bridge.errors import ConfigError, PluginError, UsageError
+from bridge.errors import PluginError, UsageError
 from bridge.flows.cross_fit import CrossFitPredictions
 from bridge.flows.durable import Durable
 from bridge.flows.progress import Progress
@@ -34,12 +35,10 @@ from bridge.store import Store
 from bridge.store.stored_memory import StoredMemory
 from bridge.tools import AnnotationTool
 from bridge.tools.cvat import Cvat
-from bridge.tools.cvat_client import CvatClient, Login
 from bridge.tools.cvat_review_plan import ReviewPlan
 from bridge.tools.cvat_target import parse_target
 from bridge.tools.files import open_files
 from bridge.tools.label_studio import LabelStudio
-from bridge.tools.label_studio_client import LabelStudioClient
 from bridge.tools.label_studio_connect import Backend
 
 PLUGINS = "labelbridge.plugins"
@@ -106,71 +105,33 @@ def plugin(name: str) -> Callable[..., Any]:
     return loaded
 
 
-def label_studio_client(settings: Settings) -> LabelStudioClient:
-    """A client for the Label Studio of the settings.
-
-    Raises:
-        ConfigError: the address or the token is not set.
-    """
-    if not settings.label_studio_url or settings.label_studio_api_key is None:
-        key = "LABELBRIDGE_LABEL_STUDIO_API_KEY"
-        missing = key if settings.label_studio_url else "LABELBRIDGE_LABEL_STUDIO_URL"
-        raise ConfigError(
-            f"{missing} is not set",
-            expected="Label Studio's address and a Personal Access Token (Account & Settings > Personal Access Token)",
-            todo=f"export {missing}=…, or " + (f"{key}_FILE=…" if missing == key else "put it into labelbridge.yaml"),
-        )
-    return LabelStudioClient(
-        settings.label_studio_url,
-        settings.label_studio_api_key.get_secret_value(),
-        timeout=settings.request_timeout_s,
-        private_networks=settings.private_networks,
-    )
-
-
-def cvat_client(settings: Settings) -> CvatClient:
-    """A client for the CVAT of the settings.
-
-    Raises:
-        ConfigError: the address is not set, or neither a token nor a user with a password is.
-    """
-    if not settings.cvat_url:
-        raise ConfigError(
-            "LABELBRIDGE_CVAT_URL is not set",
-            expected="CVAT's address, such as http://localhost:8080",
-            todo="export LABELBRIDGE_CVAT_URL=…, or put it into labelbridge.yaml",
-        )
-    token, password = settings.cvat_token, settings.cvat_password
-    login = Login(
-        token=token.get_secret_value() if token else "",
-        user=settings.cvat_user or "",
-        password=password.get_secret_value() if password else "",
-    )
-    organization, timeout = settings.cvat_organization or "", settings.request_timeout_s
-    return CvatClient(settings.cvat_url, login, organization=organization, timeout=timeout)
-
-
 def open_target(
-    target: str, settings: Settings, images: Path | None = None, plan: ReviewPlan | None = None
+    target: str,
+    settings: Settings,
+    images: Path | None = None,
+    plan: ReviewPlan | None = None,
+    clients: Clients | None = None,
 ) -> AnnotationTool:
     """The tool behind ``ls:project/7``, ``cvat:task/12``, ``coco:PATH``, ``voc:DIR`` or ``yolo:DIR``.
 
     Args:
         plan: how findings go to review, for a target in CVAT.
+        clients: shared with other targets; None makes one of its own.
 
     Raises:
         UsageError: the words name no target.
     """
+    clients = clients or Clients(settings)
     kind, _, rest = target.partition(":")
     if kind in FILE_KINDS and rest:
         return open_files(target, images)
     if kind == "ls":
         noun, _, number = rest.partition("/")
         if noun == "project" and number.isdigit():
-            return LabelStudio(label_studio_client(settings), int(number), max_image_bytes=settings.max_image_bytes)
+            return LabelStudio(clients.label_studio(), int(number), max_image_bytes=settings.max_image_bytes)
     if kind == "cvat":
         what = parse_target(target)  # first, as wrong words are wrong whatever is set
-        client = cvat_client(settings)
+        client = clients.cvat()
         memory = StoredMemory(settings.store_url, client.url, utc_now)
         return Cvat(client, what, memory, plan or ReviewPlan(), max_image_bytes=settings.max_image_bytes)
     raise UsageError(
