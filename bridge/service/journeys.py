@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, cast
 
 from bridge import wiring
+from bridge.clients import Clients
 from bridge.core.changes import ChangeKind
 from bridge.core.policy import Journey, PushPolicy
 from bridge.core.predictor import Predictor
@@ -53,6 +54,7 @@ class Journeys:
         self._now = now
         self._log = log
         self._models = _Models()
+        self._clients = Clients(plan.settings)
 
     def take(self, journey: str, target: str, step: Step) -> str:
         """Take a journey through a target; answers what came of it, in a sentence.
@@ -70,7 +72,8 @@ class Journeys:
             Journey.PUSH: self._push,
             Journey.SYNC: self._sync,
         }[Journey(journey)]
-        return take(_Target(project, wiring.open_target(target, self._plan.settings, plan=project.review), step))
+        tool = wiring.open_target(target, self._plan.settings, plan=project.review, clients=self._clients)
+        return take(_Target(project, tool, step))
 
     def _prelabel(self, target: _Target) -> str:
         project, tool, step, settings = target.project, target.tool, target.step, self._plan.settings
