@@ -9,6 +9,7 @@ that holds the value (Docker and Kubernetes secrets).
 from __future__ import annotations
 
 import os
+import re
 import types
 import urllib.parse
 from collections.abc import Mapping
@@ -65,6 +66,13 @@ def _figures(value: Any) -> Any:
 def _some_text(value: Any) -> Any:
     if isinstance(value, str) and not value.strip():
         raise ValueError("Input should be a value that is not empty")
+    return value
+
+
+def _header_text(value: Any) -> Any:
+    """A secret that travels in a header, and that nobody guesses."""
+    if isinstance(value, str) and not re.fullmatch(r"[!-~]{16,512}", value):
+        raise ValueError("Input should be 16 letters, digits and signs or more, without spaces and accents")
     return value
 
 
@@ -260,6 +268,30 @@ class Settings(BaseModel):
         str | None,
         BeforeValidator(_web_address),
         Field(default=None, description="Address of a real Nuclio dashboard whose functions CVAT shall see too."),
+    ]
+    hooks_host: Annotated[
+        str,
+        BeforeValidator(_some_text),
+        Field(default="127.0.0.1", description="Address on which webhooks of the tools are received."),
+    ]
+    hooks_port: Annotated[
+        int, Field(default=9095, ge=0, le=65535, description="Port on which webhooks are received; 0 picks one.")
+    ]
+    hooks_url: Annotated[
+        str | None,
+        BeforeValidator(_web_address),
+        Field(
+            default=None,
+            description="Address under which the tools reach that port (default: http://HOOKS_HOST:HOOKS_PORT).",
+        ),
+    ]
+    hooks_secret: Annotated[
+        SecretStr | None,
+        BeforeValidator(_header_text),
+        Field(
+            default=None,
+            description="What webhooks prove themselves with, 16 characters or more; without it none is received.",
+        ),
     ]
     embedding_cache_bytes: Annotated[
         int,

@@ -10,6 +10,7 @@ from bridge.store.rows import (
     AuditEvent,
     FindingHead,
     FixRecord,
+    Hint,
     JudgedFinding,
     PrecisionRow,
     Push,
@@ -18,6 +19,7 @@ from bridge.store.rows import (
     Run,
     SampledFinding,
     StoredFinding,
+    WaitingHint,
 )
 from bridge.store.store import Store
 
@@ -25,6 +27,7 @@ __all__ = [
     "AuditEvent",
     "FindingHead",
     "FixRecord",
+    "Hint",
     "JudgedFinding",
     "PrecisionRow",
     "Push",
@@ -34,4 +37,5 @@ __all__ = [
     "SampledFinding",
     "Store",
     "StoredFinding",
+    "WaitingHint",
 ]

@@ -12,12 +12,13 @@ from sqlalchemy import Connection, Engine
 from bridge.core.annotations import LabelSet, Record
 from bridge.core.findings import Event, Finding, State, Verdict
 from bridge.core.tool_memory import Suggestion
-from bridge.store import audit, engine, findings, memory, reviews, runs, samples, snapshots, verdicts
+from bridge.store import audit, engine, findings, hints, memory, reviews, runs, samples, snapshots, turns, verdicts
 from bridge.store.exclusive import exclusive
 from bridge.store.rows import (
     AuditEvent,
     FindingHead,
     FixRecord,
+    Hint,
     JudgedFinding,
     PrecisionRow,
     PutCounts,
@@ -25,6 +26,8 @@ from bridge.store.rows import (
     Run,
     SampledFinding,
     StoredFinding,
+    Turn,
+    WaitingHint,
 )
 
 #: Who is named in the audit log when the caller names nobody.
@@ -154,9 +157,17 @@ class Store:
         with self._read() as db:
             length = len(snapshots.layout(db, run_id))
         for position in range(length):
-            with self._read() as db:
-                body, content = snapshots.get(db, run_id, position)
-            yield snapshots.unpack(body, content, f"chunk {position} of run {run_id}")
+            yield self.chunk(run_id, position)
+
+    def chunk(self, run_id: str, position: int) -> list[Record]:
+        """One chunk of a run's snapshot; empty where it has none of that number.
+
+        Raises:
+            StoreError: the chunk is damaged.
+        """
+        with self._read() as db:
+            found = snapshots.find(db, run_id, position)
+        return [] if found is None else snapshots.unpack(*found, f"chunk {position} of run {run_id}")
 
     def seal_snapshot(self, run_id: str) -> str:
         """Freeze the snapshot: its hash (see :func:`bridge.core.annotations.snapshot_hash`) is kept on the run.
@@ -385,6 +396,47 @@ class Store:
         """What was suggested in a job, by frame."""
         with self._read() as db:
             return memory.suggestions(db, place)
+
+    # --- the standing service ---------------------------------------------------------------------------------------
+
+    def put_turn(self, turn: Turn) -> None:
+        """Note how a journey through a target went; it replaces the one before."""
+        with self._write() as db:
+            turns.put(db, turn)
+
+    def turns(self, target: str | None = None) -> list[Turn]:
+        """How each journey went last, by target and journey."""
+        with self._read() as db:
+            return turns.select_turns(db, target)
+
+    # --- webhooks ---------------------------------------------------------------------------------------------------
+
+    def put_hints(self, given: Sequence[Hint]) -> list[bool]:
+        """Keep webhooks that came in, each once, by its digest.
+
+        Returns:
+            For each of them whether it is new: False where its digest was known, or came before it in ``given``.
+        """
+        with self._write() as db:
+            return hints.put(db, given)
+
+    def waiting_hints(self, limit: int) -> list[WaitingHint]:
+        """The hints that nobody has taken, in the order in which they were stored; at most ``limit``."""
+        with self._read() as db:
+            return hints.waiting(db, limit)
+
+    def take_hints(self, seqs: Collection[int], at: str) -> None:
+        """Note that these hints were looked at. One that was taken before stays as it is."""
+        with self._write() as db:
+            hints.take(db, seqs, at)
+
+    def forget_hints(self, before: str) -> int:
+        """Forget the hints that were received before a time, taken or not. Returns how many they were.
+
+        A body whose hint is forgotten is no longer known, so that whoever receives must refuse what is as old.
+        """
+        with self._write() as db:
+            return hints.forget(db, before)
 
     # --- audit log --------------------------------------------------------------------------------------------------
 
