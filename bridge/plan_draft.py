@@ -128,10 +128,11 @@ def draft(settings: Settings, kept: Mapping[str, Any], detector: str, proposals:
         min_score=settings.min_score,
         errors=", ".join(push.errors),
         reviewer=push.reviewer,
-        detector=_yaml(detector),
+        detector=_scalar(detector),
     )
     projects = [line for proposal in proposals for line in _project(proposal)] or ["  # none was found"]
-    return "\n".join((_HEAD, _yaml({**connections, **kept}), "", defaults, "projects:", *projects, ""))
+    above = yaml.safe_dump({**connections, **kept}, allow_unicode=True, sort_keys=False)
+    return "\n".join((_HEAD, above, defaults, "projects:", *projects, ""))
 
 
 def _project(proposal: Proposal) -> Iterator[str]:
@@ -140,7 +141,7 @@ def _project(proposal: Proposal) -> Iterator[str]:
     if project.problem:
         yield f"  # {project.target} is left out: {_plain(project.problem)}"
         return
-    yield f"  {_yaml(project.target)}:"
+    yield f"  {project.target}:"
     if mapping is None:
         what = "texts" if project.is_text else "the model knows none of the labels"
         yield f"    # {what}: {_named(project.labels)}"
@@ -155,12 +156,14 @@ def _project(proposal: Proposal) -> Iterator[str]:
     if proposal.label_map:
         yield "    model:"
         yield "      label_map:           # class of the model: label of the project"
-        yield from (f"        {line}" for line in _yaml(dict(proposal.label_map)).splitlines())
+        yield from (f"        {_scalar(name)}: {_scalar(label)}" for name, label in proposal.label_map.items())
 
 
-def _yaml(value: Any) -> str:
-    text = yaml.safe_dump(value, allow_unicode=True, sort_keys=False, width=10**6)
-    return text.removesuffix("...\n").strip()
+def _scalar(text: str) -> str:
+    """A text as YAML, on one line; what cannot be seen is escaped."""
+    seen = text.isprintable()
+    dumped = yaml.safe_dump(text, allow_unicode=seen, default_style=None if seen else '"', width=10**6)
+    return dumped.removesuffix("...\n").strip()
 
 
 def _named(names: Sequence[str]) -> str:
