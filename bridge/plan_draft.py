@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from bridge import wiring
+from bridge.clients import cvat_client, label_studio_client
 from bridge.core.label_map import LabelMap, alike_labels, match_labels
 from bridge.core.policy import PushPolicy, ScorePolicy
 from bridge.core.predictor import Predictor
@@ -94,9 +94,9 @@ def find_projects(settings: Settings) -> list[ListedProject]:
             todo="Set them and start again",
         )
     if settings.label_studio_url is not None:
-        found += label_studio_projects(wiring.label_studio_client(settings))
+        found += label_studio_projects(label_studio_client(settings))
     if settings.cvat_url is not None:
-        found += cvat_projects(wiring.cvat_client(settings))
+        found += cvat_projects(cvat_client(settings))
     return found
 
 

@@ -293,6 +293,9 @@ class Settings(BaseModel):
             description="What webhooks prove themselves with, 16 characters or more; without it none is received.",
         ),
     ]
+    workers: Annotated[
+        int, Field(default=2, ge=1, le=64, description="Projects that the standing service works on at a time.")
+    ]
     embedding_cache_bytes: Annotated[
         int,
         Field(
@@ -339,6 +342,13 @@ class Settings(BaseModel):
     def worth(self) -> Worth:
         """What reviewing a finding is worth, by its type."""
         return Worth(self.review_gain, self.review_seconds)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must show nowhere, logs included."""
+        values = [getattr(self, name) for name in secret_settings() if name != "store_url"]
+        password = urllib.parse.urlsplit(self.store_url).password
+        return tuple(v.get_secret_value() for v in values if v is not None) + ((password,) if password else ())
 
     @property
     def store_url_shown(self) -> str:

@@ -10,9 +10,24 @@ from typing import Any, Self
 from sqlalchemy import Connection, Engine
 
 from bridge.core.annotations import LabelSet, Record
+from bridge.core.changes import Change, ChangeKind
 from bridge.core.findings import Event, Finding, State, Verdict
+from bridge.core.policy import Waiting
 from bridge.core.tool_memory import Suggestion
-from bridge.store import audit, engine, findings, hints, memory, reviews, runs, samples, snapshots, turns, verdicts
+from bridge.store import (
+    audit,
+    engine,
+    findings,
+    hints,
+    memory,
+    reviews,
+    runs,
+    samples,
+    snapshots,
+    turns,
+    verdicts,
+    watches,
+)
 from bridge.store.exclusive import exclusive
 from bridge.store.rows import (
     AuditEvent,
@@ -25,9 +40,11 @@ from bridge.store.rows import (
     ReviewPlace,
     Run,
     SampledFinding,
+    StoredChange,
     StoredFinding,
     Turn,
     WaitingHint,
+    Watch,
 )
 
 #: Who is named in the audit log when the caller names nobody.
@@ -398,6 +415,54 @@ class Store:
             return memory.suggestions(db, place)
 
     # --- the standing service ---------------------------------------------------------------------------------------
+
+    def put_poll(self, target: str, changes: Sequence[Change], cursor: str, at: str, next_poll_at: str) -> None:
+        """Note what a poll found, and how far it read. Changes that are noted already keep the time of the first."""
+        with self._write() as db:
+            watches.put_poll(db, target, changes, cursor, at, next_poll_at)
+
+    def put_failed_poll(self, target: str, error: str, at: str, next_poll_at: str) -> None:
+        """Note that a poll failed; the cursor stays."""
+        with self._write() as db:
+            watches.put_failed_poll(db, target, error, at, next_poll_at)
+
+    def watch(self, target: str) -> Watch | None:
+        """What is known of a watched target; None when it was never polled."""
+        with self._read() as db:
+            return watches.get(db, target)
+
+    def waiting(self, target: str) -> Waiting:
+        """What waits in a target, for :func:`bridge.core.policy.due`."""
+        with self._read() as db:
+            return watches.waiting(db, target)
+
+    def changes(self, target: str, kind: ChangeKind) -> list[StoredChange]:
+        """What changed in a target and was not struck off, in the order in which it was first noted."""
+        with self._read() as db:
+            return watches.changes(db, target, kind)
+
+    def strike(self, target: str, kind: ChangeKind, seen: Mapping[str, str]) -> None:
+        """Strike off what was dealt with: ``last_at`` by item id, as :meth:`changes` told it before.
+
+        An item that changed again meanwhile stays.
+        """
+        with self._write() as db:
+            watches.strike(db, target, kind, seen)
+
+    def note_run(self, target: str, run_id: str | None) -> None:
+        """Note a run whose findings are to be considered for pushing; None: they were."""
+        with self._write() as db:
+            watches.note_run(db, target, run_id)
+
+    def note_answers(self, target: str, at: str | None) -> None:
+        """Note that a reviewer may have answered; None: that is dealt with."""
+        with self._write() as db:
+            watches.note_answers(db, target, at)
+
+    def note_sync(self, target: str, at: str) -> None:
+        """Note a sync that *began* at ``at``: it dealt with the answers that were noted until then."""
+        with self._write() as db:
+            watches.note_sync(db, target, at)
 
     def put_turn(self, turn: Turn) -> None:
         """Note how a journey through a target went; it replaces the one before."""
