@@ -10,16 +10,16 @@ from functools import partial
 from typing import Any, cast
 
 from bridge import wiring
+from bridge.clients import Clients
 from bridge.core.changes import ChangeKind
-from bridge.core.policy import Journey, PushPolicy
+from bridge.core.policy import Journey
 from bridge.core.predictor import Predictor
-from bridge.core.worth import Worth
 from bridge.errors import ConfigError, DataError
 from bridge.flows.durable import Inline, Step
 from bridge.flows.failures import Failure
 from bridge.flows.prelabel import prelabel
 from bridge.flows.progress import silent
-from bridge.flows.push import PushOptions, choose, push
+from bridge.flows.push import choose, push
 from bridge.flows.score import Journal, ScoreOptions, score
 from bridge.flows.sources import StoredPredictions
 from bridge.flows.sync import sync
@@ -53,6 +53,7 @@ class Journeys:
         self._now = now
         self._log = log
         self._models = _Models()
+        self._clients = Clients(plan.settings)
 
     def take(self, journey: str, target: str, step: Step) -> str:
         """Take a journey through a target; answers what came of it, in a sentence.
@@ -70,7 +71,8 @@ class Journeys:
             Journey.PUSH: self._push,
             Journey.SYNC: self._sync,
         }[Journey(journey)]
-        return take(_Target(project, wiring.open_target(target, self._plan.settings, plan=project.review), step))
+        tool = wiring.open_target(target, self._plan.settings, plan=project.review, clients=self._clients)
+        return take(_Target(project, tool, step))
 
     def _prelabel(self, target: _Target) -> str:
         project, tool, step, settings = target.project, target.tool, target.step, self._plan.settings
@@ -120,9 +122,10 @@ class Journeys:
         project, tool, step, settings = target.project, target.tool, target.step, self._plan.settings
         run = step("run", partial(self._latest_run, tool.target))
         outcome = "nothing is scored yet"
-        if run is not None and project.policy.push is not None:
-            options, journal = _options(project.policy.push, settings.worth), self._journal(step)
-            if project.policy.push.dry_run:
+        options, policy = project.push_options(settings.worth), project.policy.push
+        if run is not None and options is not None and policy is not None:
+            journal = self._journal(step)
+            if policy.dry_run:
                 chosen = choose(self._store, run, options, journal.now())
                 outcome = f"dry run: {len(chosen.ids)} findings would be pushed"
             else:
@@ -185,7 +188,3 @@ class _Models:
             if key not in self._loaded:
                 self._loaded[key] = cast(Predictor, OneAtATime(wiring.load_model(options, device, threshold)))
             return self._loaded[key]
-
-
-def _options(policy: PushPolicy, worth: Worth) -> PushOptions:
-    return PushOptions(min_score=policy.min_score, errors=policy.errors, worth=worth)
