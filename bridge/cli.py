@@ -13,6 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from bridge import wiring
+from bridge.commands import audit
+from bridge.commands.options import AsJson, Config, Target
 from bridge.console import Output
 from bridge.core.class_balance import ClassBalance, warnings_of
 from bridge.core.findings import REVIEWED_TYPES, ErrorType, State
@@ -61,11 +63,8 @@ app = typer.Typer(
     ),
 )
 
-Target = Annotated[
-    str, typer.Argument(help="ls:project/7, cvat:task/12, coco:annotations.json, voc:FOLDER or yolo:FOLDER")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
-Config = Annotated[Path | None, typer.Option("--config", help="Settings file (default: ./labelbridge.yaml if there).")]
+app.add_typer(audit.app, name="audit")
+
 Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images, if not beside the annotations.")]
 Detector = Annotated[
     str | None,

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from bridge.store.chain import Mark
 from bridge.store.rows import (
     AuditEvent,
     FindingHead,
@@ -26,6 +27,7 @@ __all__ = [
     "FindingHead",
     "FixRecord",
     "JudgedFinding",
+    "Mark",
     "PrecisionRow",
     "Push",
     "PutCounts",
