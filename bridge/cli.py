@@ -14,6 +14,7 @@ import typer
 
 from bridge import wiring
 from bridge.commands import audit
+from bridge.commands.backup import backup, restore
 from bridge.commands.options import AsJson, Config, Target
 from bridge.console import Output
 from bridge.core.class_balance import ClassBalance, warnings_of
@@ -64,6 +65,8 @@ app = typer.Typer(
 )
 
 app.add_typer(audit.app, name="audit")
+app.command()(backup)
+app.command()(restore)
 
 Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images, if not beside the annotations.")]
 Detector = Annotated[
@@ -115,7 +118,7 @@ def prelabel(
         output.warn(f"Labels the model cannot suggest: {', '.join(mapping.unmatched_labels)}")
     source = wiring.model_source(tool, predictor, mapping, settings, threshold)
     with wiring.open_journal(settings) as journal, output.progress() as progress:
-        result = run_prelabel(tool, source, durable=journal.durable, page_size=settings.push_chunk, progress=progress)
+        result = run_prelabel(tool, source, journal, page_size=settings.push_chunk, progress=progress)
     output.say(
         f"{result.written} of {result.items} items pre-labelled by {source.model}: {result.predictions} suggestions. "
         f"{result.skipped} were done before."
@@ -739,6 +742,7 @@ def _nothing_to_push(run: Run, options: PushOptions) -> str:
 def _requeue(tool: AnnotationTool, journal: Journal, run: Run, options: PushOptions, output: Output) -> None:
     found = journal.store.findings_of(choose(journal.store, run, options, journal.now()).ids)
     items = list(dict.fromkeys(s.finding.item_id for s in found))
+    journal.store.note("requeue", run.target, {"run": run.id, "items": items}, journal.now())
     queued = _label_studio(tool).requeue(items)
     output.say(f"{queued} of {len(items)} flagged items queued again for another annotator.")
     output.value({"requeued": queued, "items": items})

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from bridge.errors import StoreError
 from bridge.store.chain import Chain, Mark, event_hash, span
@@ -99,7 +99,7 @@ def verify(db: Connection, kept: Mark | None) -> list[str]:
     return problems + chain.missed()
 
 
-def _event(row: Mapping[str, Any]) -> AuditEvent:
+def _event(row: RowMapping) -> AuditEvent:
     try:
         return AuditEvent(**{**row, "detail": load(row["detail"])})
     except json.JSONDecodeError:

@@ -79,11 +79,9 @@ class Chain:
 
     def missed(self) -> list[str]:
         """What is wrong when no event follows any more."""
-        if self.kept is None or self._is_met:
-            return []
         last = self.last or START
         problems = self._met(last)
-        if self._is_met:
+        if self.kept is None or self._is_met:
             return problems
         if last.seq < self.kept.seq:
             return [f"{span(last.seq + 1, self.kept.seq)} removed from the end: the log was longer once"]
