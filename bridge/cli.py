@@ -15,6 +15,7 @@ import typer
 from bridge import wiring
 from bridge.commands import audit
 from bridge.commands.backup import backup, restore
+from bridge.commands.export import export
 from bridge.commands.options import AsJson, Config, Target
 from bridge.console import Output
 from bridge.core.class_balance import ClassBalance, warnings_of
@@ -67,6 +68,7 @@ app = typer.Typer(
 app.add_typer(audit.app, name="audit")
 app.command()(backup)
 app.command()(restore)
+app.command()(export)
 
 Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images, if not beside the annotations.")]
 Detector = Annotated[
