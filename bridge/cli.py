@@ -40,7 +40,9 @@ from bridge.flows.train import TrainOptions, TrainResult
 from bridge.flows.train import train as run_train
 from bridge.flows.training_record import copy_out
 from bridge.listings import show_findings, show_held_back, show_precision
+from bridge.plan import load_plan
 from bridge.scorers.planted_review import PlantedReview
+from bridge.service.parts import Part
 from bridge.settings import Settings
 from bridge.store import Run, Store
 from bridge.tools import AnnotationTool, Review
@@ -119,7 +121,7 @@ def prelabel(
     if mapping.unmatched_labels:
         output.warn(f"Labels the model cannot suggest: {', '.join(mapping.unmatched_labels)}")
     source = wiring.model_source(tool, predictor, mapping, settings, threshold)
-    with wiring.open_journal(settings) as journal, output.progress() as progress:
+    with wiring.open_journal(settings, alone_with=target) as journal, output.progress() as progress:
         result = run_prelabel(tool, source, journal, page_size=settings.push_chunk, progress=progress)
     output.say(
         f"{result.written} of {result.items} items pre-labelled by {source.model}: {result.predictions} suggestions. "
@@ -161,7 +163,7 @@ def score(
     tool = wiring.open_target(target, settings, images)
     options = _source_options(detector, weights, classes, threshold, label_map, predictions, predictions_index, model)
     source = wiring.prediction_source(tool, replace(options, cross_fit=cross_fit), settings)
-    with wiring.open_journal(settings) as journal, output.progress() as progress:
+    with wiring.open_journal(settings, alone_with=target) as journal, output.progress() as progress:
         result = run_score(
             tool,
             source,
@@ -369,7 +371,7 @@ def push(
         worth=settings.worth,
         sample=None if sample is None else SampleSize.parse(sample),
     )
-    with wiring.open_journal(settings) as journal:
+    with wiring.open_journal(settings, alone_with=target) as journal:
         chosen = _find_run(journal.store, target, run)
         if requeue:
             _requeue(tool, journal, chosen, options, output)
@@ -377,7 +379,7 @@ def push(
         with output.progress() as progress:
             result = run_push(tool, chosen, journal, options=options, chunk=settings.push_chunk, progress=progress)
         # Also when nothing went now: an earlier push may have been cut off before it came to this.
-        flagged = _flag(tool, journal.store, target) if journal.store.reviews_of(target) else None
+        flagged = wiring.flag_waiting(tool, journal.store) if journal.store.reviews_of(target) else None
         ahead = outlook(journal.store, chosen, rank(journal.store, chosen, settings.worth), settings.min_score)
     if result.review is None:
         output.say(_nothing_to_push(chosen, options))
@@ -400,7 +402,7 @@ def sync(target: Target, config: Config = None, as_json: AsJson = False) -> None
     """Bring reviewers' verdicts home and write accepted fixes, never over a newer human edit."""
     output, settings = Output(as_json), _settings(config)
     tool = wiring.open_target(target, settings)
-    with wiring.open_journal(settings) as journal:
+    with wiring.open_journal(settings, alone_with=target) as journal:
         places = journal.store.reviews_of(target)
         if not places:
             raise NotFound(
@@ -564,11 +566,28 @@ def serve(
     classes: Classes = None,
     threshold: Threshold = None,
     label_map: LabelMapOption = None,
+    only: Annotated[
+        list[Part] | None,
+        typer.Option("--only", help="Run only this part in this process; may be given several times (default: all)."),
+    ] = None,
     config: Config = None,
 ) -> None:
-    """Run the model server that Label Studio (see `labelbridge connect`) and CVAT (see docs/cvat.md) talk to."""
+    """Run the model server that Label Studio and CVAT talk to; with projects in the settings file, work for them too.
+
+    Working means: receive webhooks, watch the projects, and pre-label, score, push and sync as the file says.
+    """
+    from bridge.service.service import standing, stop_when_terminated, wait_for_the_end
+
+    plan = load_plan(config)
     options = _source_options(detector, weights, classes, threshold, label_map)
-    wiring.serve(_settings(config), options, interactor=interactor, host=host, port=port)
+    parts = set(only or (Part if plan.projects else [Part.MODELS]))
+    if parts - {Part.MODELS}:
+        stop_when_terminated()
+    with standing(plan, parts):
+        if Part.MODELS in parts:
+            wiring.serve(plan.settings, options, interactor=interactor, host=host, port=port)
+        else:
+            wait_for_the_end()
 
 
 @app.command()
@@ -725,13 +744,6 @@ def _label_studio(tool: AnnotationTool) -> LabelStudio:
     if not isinstance(tool, LabelStudio):
         raise UsageError(f"{tool.target} is not in Label Studio", expected="a target like ls:project/7")
     return tool
-
-
-def _flag(tool: AnnotationTool, store: Store, target: str) -> str | None:
-    if not isinstance(tool, LabelStudio):
-        return None
-    waiting = store.findings(target=target, states=(State.PUSHED,))
-    return tool.flag_tab(list(dict.fromkeys(s.finding.item_id for s in waiting)))
 
 
 def _nothing_to_push(run: Run, options: PushOptions) -> str:

@@ -21,6 +21,8 @@ from bridge.whole_file import whole_file
 
 #: Folders of the data folder that are made again when they are missing, or were set aside by a restore.
 _LEFT_OUT = ("demo", "label-studio-", ".restore-", ".before-restore-")
+#: Where journeys keep the steps they have done, in SQLite files.
+_CHECKPOINTS = ("workflows", "service")
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
@@ -36,7 +38,7 @@ class Backup:
 def make_backup(home: Path, store_url: str, out: Path, *, at: str, version: str) -> Backup:
     """Write an archive of the data folder, and of the database where that is SQLite, while both are in use.
 
-    Workflow files go in first and the database last. So a step may be done in the database and open in its workflow,
+    Checkpoints go in first and the database last. So a step may be done in the database and open in its workflow,
     and finds what it did when it is run again; the other way round, its work would be lost.
 
     Raises:
@@ -63,10 +65,10 @@ def make_backup(home: Path, store_url: str, out: Path, *, at: str, version: str)
 
 def _add_home(archive: _Archive, home: Path, others: set[Path | None], copy: Path) -> Iterator[str]:
     """Add the files of the data folder; answers with the names of those that cannot be."""
-    workflows = home / "workflows"
-    for path in [*sorted(workflows.glob("*.db")), *_files(home)]:
+    checkpoints = sorted(path for folder in _CHECKPOINTS for path in (home / folder).glob("*.db"))
+    for path in [*checkpoints, *_files(home)]:
         name = path.relative_to(home).as_posix()
-        if path.parent == workflows and path.suffix == ".db":
+        if path in checkpoints:
             if copy_database(path, copy):
                 archive.add(HOME + name, copy)
                 copy.unlink()
@@ -79,11 +81,12 @@ def _add_home(archive: _Archive, home: Path, others: set[Path | None], copy: Pat
 
 
 def _files(home: Path) -> Iterator[Path]:
-    """All but workflow files, which go in first, and what is left out."""
+    """All but checkpoints, which go in first, and what is left out."""
     for folder, folders, names in os.walk(home):
         here = Path(folder)
         if here == home:
-            folders[:] = [name for name in folders if not name.startswith(_LEFT_OUT) and name != "workflows"]
+            folders[:] = [n for n in folders if not n.startswith(_LEFT_OUT) and not n.endswith(".locks")]
+            folders[:] = [n for n in folders if n not in _CHECKPOINTS]
         folders.sort()
         links = [name for name in folders if (here / name).is_symlink()]
         yield from (here / name for name in sorted([*names, *links]) if not name.endswith(".part"))

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from typing import Any, Literal
 
 from bridge.errors import DataError
@@ -181,14 +181,14 @@ class Annotation:
         id: unique within the target, stable while the tool keeps the object.
         label: class name. Labels are matched by name, never by id.
         origin: ``manual``, or ``prediction`` (a suggestion accepted untouched), ``prediction-changed``.
-        relabeled: the accepted fixes that it shows, as far as somebody has looked.
+        relabeled: the accepted fixes that it shows, as far as somebody has looked; no part of what makes two equal.
     """
 
     id: str
     label: str
     shape: Shape
     origin: Literal["manual", "prediction", "prediction-changed"] = "manual"
-    relabeled: tuple[Relabeled, ...] = ()
+    relabeled: tuple[Relabeled, ...] = field(default=(), compare=False)
 
     @property
     def revision(self) -> str:

@@ -99,7 +99,11 @@ def parse_label_map(text: str) -> dict[str, str]:
                 todo="Correct the entry, or put names that contain commas or equals signs into a JSON or YAML file",
             )
         if name in pairs:
-            raise ConfigError(f"the label map gives the class {name!r} twice", todo="Keep one of the two entries")
+            raise ConfigError(
+                f"the label map gives the class {name!r} twice",
+                expected="each class once",
+                todo="Keep one of the two entries",
+            )
         pairs[name] = label
     return pairs
 

@@ -11,6 +11,7 @@ from bridge.store.rows import (
     AuditEvent,
     FindingHead,
     FixRecord,
+    Hint,
     JudgedFinding,
     PrecisionRow,
     Push,
@@ -18,7 +19,10 @@ from bridge.store.rows import (
     ReviewPlace,
     Run,
     SampledFinding,
+    StoredChange,
     StoredFinding,
+    WaitingHint,
+    Watch,
 )
 from bridge.store.store import Store
 
@@ -26,6 +30,7 @@ __all__ = [
     "AuditEvent",
     "FindingHead",
     "FixRecord",
+    "Hint",
     "JudgedFinding",
     "Mark",
     "PrecisionRow",
@@ -35,5 +40,8 @@ __all__ = [
     "Run",
     "SampledFinding",
     "Store",
+    "StoredChange",
     "StoredFinding",
+    "WaitingHint",
+    "Watch",
 ]

@@ -10,10 +10,10 @@ originals stay untouched until a verdict is synced. What a task holds, and how a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 
 from bridge.core.annotations import Item, LabelSet
 from bridge.core.findings import Verdict
+from bridge.core.moments import stamp
 from bridge.dialects.label_studio import Media, Size, label_colours, parse_label_config
 from bridge.tools import PushedCase, Review, ReviewCase
 from bridge.tools.label_studio_client import LabelStudioClient, Row, task_filter
@@ -101,15 +101,15 @@ class ReviewDesk:
 
     def verdicts(self, review: Review, since: str | None) -> Iterator[Verdict]:
         """Answers changed at or after ``since``, page by page, in the order of the tasks."""
-        stamp = _stamp(since) if since else ""
-        changed = [task_filter("updated_at", "greater_or_equal", "Datetime", stamp)] if since else []
+        first = stamp(since) if since else ""
+        changed = [task_filter("updated_at", "greater_or_equal", "Datetime", first)] if since else []
         last = 0
         while True:
             behind = task_filter("id", "greater", "Number", last)
             page = self._client.tasks(int(review.ref), behind, *changed, limit=_BATCH, everything=True)
             for task in page.tasks:
                 verdict = read_verdict(task)
-                if verdict and _stamp(verdict.decided_at) >= stamp:
+                if verdict and stamp(verdict.decided_at) >= first:
                     yield verdict
             if not page.tasks or page.total <= len(page.tasks):
                 return
@@ -178,8 +178,3 @@ class ReviewDesk:
 
 def _tab(title: str) -> Row:
     return {"title": title, "type": "list", "target": "tasks", "hiddenColumns": {"explore": _HIDDEN, "labeling": []}}
-
-
-def _stamp(moment: str) -> str:
-    """A time as Label Studio's filters take it: UTC, six digits of a second, Z. Such texts sort by time."""
-    return datetime.fromisoformat(moment).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

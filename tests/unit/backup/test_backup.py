@@ -40,6 +40,8 @@ def fill(home: Path, findings: int = 3) -> None:
         db.execute("INSERT INTO steps VALUES ('begin')")
     db.close()
     (home / "workflows" / "score-t.lock").touch()
+    (home / "labelbridge.db.locks").mkdir()
+    (home / "labelbridge.db.locks" / "ab12.lock").touch()
     (home / "demo").mkdir()
     (home / "demo" / "large").write_bytes(b"x")
 
