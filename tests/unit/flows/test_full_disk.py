@@ -6,7 +6,6 @@ import errno
 import itertools
 import shutil
 import sqlite3
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,20 +24,6 @@ from bridge.store.engine import explained
 
 AT = "2026-11-20T10:00:00+00:00"
 ITEMS = 4
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small disk of our own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "labelbridge-test", str(folder)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("this user may not mount a disk")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture
@@ -93,12 +78,12 @@ def check_done(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("leave_kb", [0, 300])
-def test_a_full_disk_stops_each_journey_cleanly(disk: Path, desk_in: Callable[..., Desk], leave_kb: int) -> None:
-    desk = desk_in(disk)
+def test_a_full_disk_stops_each_journey_cleanly(small_disk: Path, desk_in: Callable[..., Desk], leave_kb: int) -> None:
+    desk = desk_in(small_disk)
     pictures(desk)
     errors: list[StoreError] = []
     for journey in journeys(desk):
-        filler = fill(disk, leave_kb)
+        filler = fill(small_disk, leave_kb)
         try:
             journey()
         except StoreError as error:
@@ -115,16 +100,16 @@ def test_a_full_disk_stops_each_journey_cleanly(disk: Path, desk_in: Callable[..
     check_done(desk)
 
 
-def test_a_disk_that_fills_up_on_the_way(disk: Path, desk_in: Callable[..., Desk]) -> None:
+def test_a_disk_that_fills_up_on_the_way(small_disk: Path, desk_in: Callable[..., Desk]) -> None:
     """The finished steps are not run again, as the workflow could not be marked as failed either."""
-    durable, done = Durable(disk / "workflows", "1"), []
+    durable, done = Durable(small_disk / "workflows", "1"), []
     fillers = []
 
     def journey(step: Step) -> int:
         for k in range(4):
             step(f"step {k}", lambda k=k: done.append(k))  # type: ignore[misc]
             if k == 1 and not fillers:
-                fillers.append(fill(disk, 0))
+                fillers.append(fill(small_disk, 0))
         return len(done)
 
     with pytest.raises(StoreError, match="the disk is full"):
