@@ -12,7 +12,12 @@ from typing import Annotated, Any
 
 import typer
 
-from bridge import plan_commands, wiring
+from bridge import wiring
+from bridge.commands import audit
+from bridge.commands.backup import backup, restore
+from bridge.commands.export import export
+from bridge.commands.options import AsJson, Config, Detector, Target
+from bridge.commands.plan import init, plan
 from bridge.console import Output
 from bridge.core.class_balance import ClassBalance, warnings_of
 from bridge.core.findings import REVIEWED_TYPES, ErrorType, State
@@ -36,7 +41,6 @@ from bridge.flows.train import TrainOptions, TrainResult
 from bridge.flows.train import train as run_train
 from bridge.flows.training_record import copy_out
 from bridge.listings import show_choice, show_findings, show_held_back, show_precision
-from bridge.options import AsJson, Config, Detector
 from bridge.plan import load_plan
 from bridge.scorers.planted_review import PlantedReview
 from bridge.service.parts import Part
@@ -64,9 +68,13 @@ app = typer.Typer(
     ),
 )
 
-Target = Annotated[
-    str, typer.Argument(help="ls:project/7, cvat:task/12, coco:annotations.json, voc:FOLDER or yolo:FOLDER")
-]
+app.add_typer(audit.app, name="audit")
+app.command()(init)
+app.command()(plan)
+app.command()(backup)
+app.command()(restore)
+app.command()(export)
+
 Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images, if not beside the annotations.")]
 Weights = Annotated[Path | None, typer.Option("--weights", help="Weights file for the builder (.safetensors or .pth).")]
 Classes = Annotated[
@@ -84,10 +92,6 @@ RunId = Annotated[str | None, typer.Option("--run", help="A run's id (default: t
 Types = Annotated[
     list[ErrorType] | None, typer.Option("--type", help="Only this error type; may be given several times.")
 ]
-
-
-app.command()(plan_commands.init)
-app.command()(plan_commands.plan)
 
 
 def _settings(config: Path | None) -> Settings:
@@ -117,7 +121,7 @@ def prelabel(
         output.warn(f"Labels the model cannot suggest: {', '.join(mapping.unmatched_labels)}")
     source = wiring.model_source(tool, predictor, mapping, settings, threshold)
     with wiring.open_journal(settings, alone_with=target) as journal, output.progress() as progress:
-        result = run_prelabel(tool, source, durable=journal.durable, page_size=settings.push_chunk, progress=progress)
+        result = run_prelabel(tool, source, journal, page_size=settings.push_chunk, progress=progress)
     output.say(
         f"{result.written} of {result.items} items pre-labelled by {source.model}: {result.predictions} suggestions. "
         f"{result.skipped} were done before."
@@ -757,6 +761,7 @@ def _nothing_to_push(run: Run, options: PushOptions) -> str:
 def _requeue(tool: AnnotationTool, journal: Journal, run: Run, options: PushOptions, output: Output) -> None:
     found = journal.store.findings_of(choose(journal.store, run, options, journal.now()).ids)
     items = list(dict.fromkeys(s.finding.item_id for s in found))
+    journal.store.note("requeue", run.target, {"run": run.id, "items": items}, journal.now())
     queued = _label_studio(tool).requeue(items)
     output.say(f"{queued} of {len(items)} flagged items queued again for another annotator.")
     output.value({"requeued": queued, "items": items})
