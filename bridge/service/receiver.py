@@ -39,7 +39,7 @@ CLOCK_SKEW = timedelta(days=1)
 """A tool's clock may be so far ahead of ours, and hints are kept for that much longer than the window."""
 
 _BODY_S = 5.0
-_ANSWER_S = 0.08
+_ANSWER_S = 0.06
 _STATUS = {
     Fate.FORGED: 401,
     Fate.STALE: 409,
