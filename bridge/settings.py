@@ -1,22 +1,21 @@
 """One validated settings object: file < environment < secret files < flags.
 
 The file is YAML: the one named by ``--config``, else by ``LABELBRIDGE_CONFIG``, else ``labelbridge.yaml`` in the
-current folder where there is one. Every setting can be given as ``LABELBRIDGE_<NAME>``; the secret ones also as
-``LABELBRIDGE_<NAME>_FILE``, the path of a file that holds the value (Docker and Kubernetes secrets).
+current folder where there is one. What else it holds, :mod:`bridge.plan` reads. Every setting can be given as
+``LABELBRIDGE_<NAME>``; the secret ones not in that file, but also as ``LABELBRIDGE_<NAME>_FILE``, the path of a file
+that holds the value (Docker and Kubernetes secrets).
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
+import types
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -30,12 +29,18 @@ from pydantic import (
 
 from bridge.core.findings import ErrorType
 from bridge.core.worth import Worth
-from bridge.errors import ConfigError
-
-PREFIX = "LABELBRIDGE_"
-CONFIG_VARIABLE = "LABELBRIDGE_CONFIG"
-DEFAULT_FILE = "labelbridge.yaml"
-_SECRET_FILE_LIMIT = 65536
+from bridge.settings_sources import (
+    PREFIX,
+    ConfigFile,
+    Given,
+    explained,
+    from_environment,
+    from_file,
+    from_flags,
+    from_secret_files,
+    read_config_file,
+    refusal,
+)
 
 
 def _expanded(value: Any) -> Any:
@@ -288,6 +293,9 @@ class Settings(BaseModel):
             description="What webhooks prove themselves with, 16 characters or more; without it none is received.",
         ),
     ]
+    workers: Annotated[
+        int, Field(default=2, ge=1, le=64, description="Projects that the standing service works on at a time.")
+    ]
     embedding_cache_bytes: Annotated[
         int,
         Field(
@@ -336,6 +344,13 @@ class Settings(BaseModel):
         return Worth(self.review_gain, self.review_seconds)
 
     @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must show nowhere, logs included."""
+        values = [getattr(self, name) for name in secret_settings() if name != "store_url"]
+        password = urllib.parse.urlsplit(self.store_url).password
+        return tuple(v.get_secret_value() for v in values if v is not None) + ((password,) if password else ())
+
+    @property
     def store_url_shown(self) -> str:
         """``store_url`` with a password masked, for messages and logs."""
         parts = urllib.parse.urlsplit(self.store_url)
@@ -362,26 +377,34 @@ class Settings(BaseModel):
         """
         environment = os.environ if environ is None else environ
         problems: list[str] = []
-        given: dict[str, _Given] = {}
-        for layer in (
-            _from_file(cls, config, environment, problems),
-            _from_environment(cls, environment, problems),
-            _from_secret_files(environment, problems),
-            _from_flags(cls, flags or {}, problems),
-        ):
-            given |= layer
-        values = {name: one.value for name, one in given.items()}
+        file = read_config_file(config, environment, problems)
+        settings = cls.gather(file, environment, problems, flags or {})
+        if problems or settings is None:
+            raise refusal(problems)
+        return settings
+
+    @classmethod
+    def gather(
+        cls,
+        file: ConfigFile,
+        environ: Mapping[str, str],
+        problems: list[str],
+        flags: Mapping[str, Any] = types.MappingProxyType({}),
+    ) -> Self | None:
+        """As :meth:`load`, with the file read already; problems are added to ``problems`` and may leave no settings."""
+        names, secrets = tuple(cls.model_fields), secret_settings()
+        given: dict[str, Given] = {
+            **from_file(file, names, secrets, problems),
+            **from_environment(environ, names, secrets, problems),
+            **from_secret_files(environ, secrets, problems),
+            **from_flags(flags, names, problems),
+        }
         settings: Self | None = None
         try:
-            settings = cls.model_validate(values)
+            settings = cls.model_validate({name: one.value for name, one in given.items()})
         except ValidationError as error:
-            problems += _explained(error, given)
+            problems += explained(error, given, secrets)
         problems += _odd_pairs(given)
-        if problems or settings is None:
-            raise ConfigError(
-                "\n  ".join([f"{len(problems)} setting(s) cannot be used:", *problems]),
-                todo="Correct them and start again",
-            )
         return settings
 
 
@@ -422,150 +445,13 @@ def sqlite_url(home: Path) -> str:
     return f"sqlite:///{home.absolute() / 'labelbridge.db'}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """A raw value and where it came from, in the words a person would use."""
-
-    value: Any
-    origin: str
-
-
-def _from_file(
-    model: type[Settings], config: Path | None, environ: Mapping[str, str], problems: list[str]
-) -> dict[str, _Given]:
-    named = config if config is not None else Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None
-    path = named if named is not None else Path(DEFAULT_FILE)
-    try:
-        data = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if named is not None:
-            origin = "--config" if config is not None else CONFIG_VARIABLE
-            problems.append(f"the settings file {path} (named by {origin}) does not exist")
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"the settings file {path} cannot be read: {_cause(error)}")
-        return {}
-    except yaml.MarkedYAMLError as error:
-        # The parser quotes words of the file, which may be a secret.
-        problem = (error.problem or "syntax error").split("'")[0].strip()
-        place = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        problems.append(f"the settings file {path} is not valid YAML{place}: {problem}")
-        return {}
-    except yaml.YAMLError:
-        problems.append(f"the settings file {path} is not valid YAML: expected plain text without control characters")
-        return {}
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        problems.append(f"the settings file {path}: expected lines like 'page_size: 500', found a {_kind(data)}")
-        return {}
-    given = {}
-    for key, value in data.items():
-        if str(key) not in model.model_fields:
-            problems.append(f"{key} ({path}): there is no such setting{_nearest(model, str(key))}")
-        elif value is not None:
-            given[str(key)] = _Given(value, str(path))
-    return given
-
-
-def _from_environment(model: type[Settings], environ: Mapping[str, str], problems: list[str]) -> dict[str, _Given]:
-    given = {}
-    secret_files = {PREFIX + name.upper() + "_FILE" for name in secret_settings()}
-    for variable, value in environ.items():
-        if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE or variable in secret_files:
-            continue
-        name = variable.removeprefix(PREFIX).lower()
-        if name in model.model_fields and variable == PREFIX + name.upper():
-            # An empty variable is how compose files spell "not set".
-            if value:
-                given[name] = _Given(value, variable)
-        # Other programs put variables with this prefix here too (Kubernetes does for a service called
-        # labelbridge), so that only what looks like a slip of the pen is a problem.
-        elif near := difflib.get_close_matches(name, model.model_fields, 1, cutoff=0.85):
-            problems.append(
-                f"{variable} (environment): there is no such setting; did you mean {PREFIX}{near[0].upper()}?"
-            )
-    return given
-
-
-def _from_secret_files(environ: Mapping[str, str], problems: list[str]) -> dict[str, _Given]:
-    given = {}
-    for name in secret_settings():
-        variable = f"{PREFIX}{name.upper()}_FILE"
-        if not environ.get(variable):
-            continue
-        path = Path(environ[variable]).expanduser()
-        try:
-            with path.open("rb") as file:
-                raw = file.read(_SECRET_FILE_LIMIT + 1)
-            if len(raw) > _SECRET_FILE_LIMIT:
-                problems.append(f"{name} ({variable}): expected a file that holds one value, found a large one: {path}")
-                continue
-            value = raw.decode("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            problems.append(f"{name} ({variable}): the file {path} cannot be read: {_cause(error)}")
-            continue
-        if value:
-            given[name] = _Given(value, f"{variable}={path}")
-        else:
-            problems.append(f"{name} ({variable}): expected a value, found an empty file: {path}")
-    return given
-
-
-def _from_flags(model: type[Settings], flags: Mapping[str, Any], problems: list[str]) -> dict[str, _Given]:
-    given = {}
-    for name, value in flags.items():
-        if name not in model.model_fields:
-            problems.append(f"{name} (command line): there is no such setting{_nearest(model, name)}")
-        elif value is not None:
-            given[name] = _Given(value, "--" + name.replace("_", "-"))
-    return given
-
-
-def _explained(error: ValidationError, given: Mapping[str, _Given]) -> list[str]:
-    """Pydantic's findings, one line each, without the values of secret settings."""
-    secrets = secret_settings()
-    lines = []
-    for problem in error.errors(include_url=False, include_context=False):
-        if problem["type"] == "default_factory_not_called":  # it follows from a problem that is told already
-            continue
-        name = str(problem["loc"][0]) if problem["loc"] else ""
-        one = given.get(name)
-        message = problem["msg"].removeprefix("Value error, ")
-        if message.startswith("Input should be "):
-            message = message.removeprefix("Input should be ").split(", unable to")[0]
-            a_number = "a number " if message.startswith(("greater", "less")) else ""
-            message = f"expected {a_number}{message}"
-        found = "" if one is None or name in secrets else f", found {_short(one.value)}"
-        lines.append(f"{name} ({one.origin if one else 'default'}): {message}{found}")
-    return lines
-
-
-def _odd_pairs(given: Mapping[str, _Given]) -> list[str]:
+def _odd_pairs(given: Mapping[str, Given]) -> list[str]:
     pair = ("backend_user", "backend_password")
     return [
         f"{there} ({given[there].origin}): expected {missing} beside it, found none"
         for there, missing in (pair, pair[::-1])
         if there in given and missing not in given
     ]
-
-
-def _nearest(model: type[Settings], name: str) -> str:
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), model.model_fields, 1, cutoff=0.0)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _kind(value: Any) -> str:
-    return {list: "list", str: "text", int: "number", float: "number", bool: "yes/no value"}.get(type(value), "value")
-
-
-def _cause(error: OSError | UnicodeDecodeError) -> str:
-    return "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else (error.strerror or type(error).__name__)
 
 
 def _plain(value: Any) -> str:

@@ -15,9 +15,9 @@ from typing import Any
 
 import requests
 
+from bridge.listening import Servers, listen, url_of
 from bridge.service.group_commit import HintStore
 from bridge.service.receiver import make_receiver
-from ml_backend.listening import Servers, listen, url_of
 
 SECRET = "a-secret-of-enough-signs"
 SECRETS = {"label-studio": SECRET, "cvat": SECRET}

@@ -18,8 +18,10 @@ from bridge.store.rows import (
     ReviewPlace,
     Run,
     SampledFinding,
+    StoredChange,
     StoredFinding,
     WaitingHint,
+    Watch,
 )
 from bridge.store.store import Store
 
@@ -36,6 +38,8 @@ __all__ = [
     "Run",
     "SampledFinding",
     "Store",
+    "StoredChange",
     "StoredFinding",
     "WaitingHint",
+    "Watch",
 ]
