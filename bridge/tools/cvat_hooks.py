@@ -29,9 +29,7 @@ class HookPlace:
 
     def holds(self, row: Row) -> bool:
         """Whether a webhook, as CVAT lists it, is of this."""
-        # Newer servers call it `project`.
-        project = row.get("project_id", row.get("project")) or 0
-        return row.get("type") == self.fields["type"] and project == self.project
+        return row.get("type") == self.fields["type"] and (row.get("project_id") or 0) == self.project
 
 
 def settle_hook(client: CvatClient, what: CvatTarget, hook: HookAddress) -> tuple[str, ...]:
@@ -47,7 +45,6 @@ def settle_hook(client: CvatClient, what: CvatTarget, hook: HookAddress) -> tupl
     place = _place_of(client, what)
     url = hook.url(CVAT, place.words)
     body: Row = {
-        **place.fields,
         "target_url": url,
         "description": "labelbridge",
         "events": list(CVAT_EVENTS),
@@ -59,8 +56,10 @@ def settle_hook(client: CvatClient, what: CvatTarget, hook: HookAddress) -> tupl
     rows = _ours(client, place)
     for row in rows[1:]:
         _delete(client, row)
-    method, path = ("PATCH", f"/api/webhooks/{rows[0]['id']}") if rows else ("POST", "/api/webhooks")
-    reply = client.call(method, path, json=body, accept=(400, 403), repeatable=bool(rows))
+    if rows:
+        reply = client.call("PATCH", f"/api/webhooks/{rows[0]['id']}", json=body, accept=(400, 403), repeatable=True)
+    else:
+        reply = client.call("POST", "/api/webhooks", json={**place.fields, **body}, accept=(400, 403))
     if reply.status >= 400:
         raise _refused(reply, place, url)
     return tuple(host_warnings(NAME, client.url, url))

@@ -11,7 +11,7 @@ from bridge.core.worth import Worth
 from bridge.errors import ConfigError
 from bridge.settings import Settings, secret_settings, settings_reference
 
-SECRET = "sesame-4711-xyz"
+SECRET = "sesame-4711-xyz-0815"
 
 
 @pytest.fixture(autouse=True)
@@ -199,6 +199,13 @@ def test_a_secret_is_not_shown_when_it_is_wrong(tmp_path: Path) -> None:
     assert len(problems(environ={"LABELBRIDGE_BACKEND_PORT": "x", "LABELBRIDGE_BACKEND_TOKEN": " "})) == 4
 
 
+@pytest.mark.parametrize("value", ["short", "fifteen-letters", "with a space in it", "mit-ümlauten-darin", "x" * 513])
+def test_a_secret_of_webhooks_travels_in_a_header_and_is_not_guessed(value: str) -> None:
+    (line,) = problems(environ={"LABELBRIDGE_HOOKS_SECRET": value})
+    assert "hooks_secret (LABELBRIDGE_HOOKS_SECRET): expected 16 letters, digits and signs or more" in line
+    assert value not in line
+
+
 @pytest.mark.parametrize("name", secret_settings())
 def test_a_secret_does_not_stand_in_the_file(name: str, tmp_path: Path) -> None:
     value = f"postgresql://me:{SECRET}@db/lb" if name == "store_url" else SECRET
@@ -304,6 +311,7 @@ def test_the_reference_is_the_model() -> None:
         "cvat_password",
         "backend_password",
         "backend_token",
+        "hooks_secret",
     }
 
 
