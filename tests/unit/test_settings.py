@@ -11,7 +11,7 @@ from bridge.core.worth import Worth
 from bridge.errors import ConfigError
 from bridge.settings import Settings, secret_settings, settings_reference
 
-SECRET = "sesame-4711-xyz-0815"
+SECRET = "sesame-4711-xyzzy"
 
 
 @pytest.fixture(autouse=True)
