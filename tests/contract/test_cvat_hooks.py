@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,14 +14,16 @@ from fakes.cvat_server import FakeCvat
 from fakes.tool_memory import Remembered
 from hook_kit import SECRET, Receiver, receiving
 from PIL import Image
+from typer.testing import CliRunner
 
-from bridge.errors import AuthError, ToolError
+from bridge.cli import app
+from bridge.errors import AuthError, ConfigError, ToolError
 from bridge.service.set_up import remove_hooks, settle_hooks
 from bridge.store import Hint, Store
 from bridge.tools.cvat import Cvat
 from bridge.tools.cvat_client import CvatClient, Login
 from bridge.tools.cvat_target import parse_target
-from bridge.tools.hooks import HookAddress
+from bridge.tools.hooks import HookAddress, host_warnings
 
 
 class World:
@@ -149,8 +152,30 @@ def test_who_may_not_is_told_who_may(world: World) -> None:
 
 
 def test_an_address_of_this_machine_for_a_server_elsewhere() -> None:
-    from bridge.tools.hooks import host_warnings
-
     (warning,) = host_warnings("CVAT", "https://cvat.example.org", "http://localhost:9095/hooks/cvat")
     assert "this machine only" in warning
     assert list(host_warnings("CVAT", "http://127.0.0.1:8080", "http://localhost:9095/hooks/cvat")) == []
+
+
+def test_the_command(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {
+        "HOME": str(tmp_path),
+        "CVAT_URL": world.cvat.url,
+        "CVAT_TOKEN": world.cvat.login_token(world.ann),
+        "HOOKS_URL": world.receiver.url,
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(f"LABELBRIDGE_{name}", value)
+    monkeypatch.chdir(tmp_path)
+    target = f"cvat:project/{world.project}"
+    refused = CliRunner().invoke(app, ["connect", target])
+    assert isinstance(refused.exception, ConfigError)
+    assert "LABELBRIDGE_HOOKS_SECRET is not set" in str(refused.exception)
+    monkeypatch.setenv("LABELBRIDGE_HOOKS_SECRET", SECRET)
+    done = CliRunner().invoke(app, ["connect", target, "--json"])
+    assert json.loads(done.stdout) == {"warnings": [], "webhook": True}
+    world.draw()
+    assert len(world.hints()) == 2
+    gone = CliRunner().invoke(app, ["connect", target, "--remove", "--json"])
+    assert json.loads(gone.stdout) == {"disconnected": 0, "webhooks": 1}
+    assert world.hooks() == []
