@@ -13,11 +13,17 @@ from typing import Annotated, Any
 import typer
 
 from bridge import wiring
+from bridge.commands import audit
+from bridge.commands.backup import backup, restore
+from bridge.commands.export import export
+from bridge.commands.options import AsJson, Config, Detector, Target
+from bridge.commands.plan import init, plan
+from bridge.commands.status import status
 from bridge.console import Output
 from bridge.core.class_balance import ClassBalance, warnings_of
 from bridge.core.findings import REVIEWED_TYPES, ErrorType, State
 from bridge.core.fingerprints import ALIKE
-from bridge.errors import DataError, LabelbridgeError, NotFound, UsageError
+from bridge.errors import ConfigError, DataError, LabelbridgeError, NotFound, UsageError
 from bridge.flows import report_data
 from bridge.flows.cross_fit import CrossFitPredictions
 from bridge.flows.failures import raise_if_any
@@ -35,8 +41,11 @@ from bridge.flows.sync import sync as run_sync
 from bridge.flows.train import TrainOptions, TrainResult
 from bridge.flows.train import train as run_train
 from bridge.flows.training_record import copy_out
-from bridge.listings import show_findings, show_held_back, show_precision
+from bridge.listings import show_choice, show_findings, show_held_back, show_precision
+from bridge.plan import load_plan
 from bridge.scorers.planted_review import PlantedReview
+from bridge.service.parts import Part
+from bridge.service.set_up import remove_hooks, settle_hooks
 from bridge.settings import Settings
 from bridge.store import Run, Store
 from bridge.tools import AnnotationTool, Review
@@ -61,16 +70,15 @@ app = typer.Typer(
     ),
 )
 
-Target = Annotated[
-    str, typer.Argument(help="ls:project/7, cvat:task/12, coco:annotations.json, voc:FOLDER or yolo:FOLDER")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
-Config = Annotated[Path | None, typer.Option("--config", help="Settings file (default: ./labelbridge.yaml if there).")]
+app.add_typer(audit.app, name="audit")
+app.command()(init)
+app.command()(plan)
+app.command()(status)
+app.command()(backup)
+app.command()(restore)
+app.command()(export)
+
 Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images, if not beside the annotations.")]
-Detector = Annotated[
-    str | None,
-    typer.Option("--detector", help="embedded, a manifest .json, or a torchvision detection builder's name."),
-]
 Weights = Annotated[Path | None, typer.Option("--weights", help="Weights file for the builder (.safetensors or .pth).")]
 Classes = Annotated[
     str | None, typer.Option("--classes", help="Class names of those weights, comma-separated, in order.")
@@ -115,8 +123,8 @@ def prelabel(
     if mapping.unmatched_labels:
         output.warn(f"Labels the model cannot suggest: {', '.join(mapping.unmatched_labels)}")
     source = wiring.model_source(tool, predictor, mapping, settings, threshold)
-    with wiring.open_journal(settings) as journal, output.progress() as progress:
-        result = run_prelabel(tool, source, durable=journal.durable, page_size=settings.push_chunk, progress=progress)
+    with wiring.open_journal(settings, alone_with=target) as journal, output.progress() as progress:
+        result = run_prelabel(tool, source, journal, page_size=settings.push_chunk, progress=progress)
     output.say(
         f"{result.written} of {result.items} items pre-labelled by {source.model}: {result.predictions} suggestions. "
         f"{result.skipped} were done before."
@@ -157,7 +165,7 @@ def score(
     tool = wiring.open_target(target, settings, images)
     options = _source_options(detector, weights, classes, threshold, label_map, predictions, predictions_index, model)
     source = wiring.prediction_source(tool, replace(options, cross_fit=cross_fit), settings)
-    with wiring.open_journal(settings) as journal, output.progress() as progress:
+    with wiring.open_journal(settings, alone_with=target) as journal, output.progress() as progress:
         result = run_score(
             tool,
             source,
@@ -336,6 +344,7 @@ def push(
     requeue: Annotated[
         bool, typer.Option("--requeue", help="Queue the items again for a blind second annotator, in the same project.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be pushed.")] = False,
     mode: Annotated[
         ReviewMode, typer.Option("--mode", help="CVAT: as issues, as a review task, or as issues with an overlay.")
     ] = ReviewMode.ISSUES,
@@ -359,6 +368,8 @@ def push(
         raise UsageError(
             "--sample is drawn from all undecided findings", expected="no --min-score, --type, --limit or --requeue"
         )
+    if dry_run and (requeue or sample is not None):
+        raise UsageError("--dry-run shows what is pushed by value", expected="no --sample or --requeue")
     options = PushOptions(
         min_score=settings.min_score if min_score is None else min_score,
         by_score=min_score is not None,
@@ -367,15 +378,18 @@ def push(
         worth=settings.worth,
         sample=None if sample is None else SampleSize.parse(sample),
     )
-    with wiring.open_journal(settings) as journal:
+    with wiring.open_journal(settings, alone_with=None if dry_run else target) as journal:
         chosen = _find_run(journal.store, target, run)
+        if dry_run:
+            show_choice(journal.store, chosen, options, journal.now(), output)
+            return
         if requeue:
             _requeue(tool, journal, chosen, options, output)
             return
         with output.progress() as progress:
             result = run_push(tool, chosen, journal, options=options, chunk=settings.push_chunk, progress=progress)
         # Also when nothing went now: an earlier push may have been cut off before it came to this.
-        flagged = _flag(tool, journal.store, target) if journal.store.reviews_of(target) else None
+        flagged = wiring.flag_waiting(tool, journal.store) if journal.store.reviews_of(target) else None
         ahead = outlook(journal.store, chosen, rank(journal.store, chosen, settings.worth), settings.min_score)
     if result.review is None:
         output.say(_nothing_to_push(chosen, options))
@@ -398,7 +412,7 @@ def sync(target: Target, config: Config = None, as_json: AsJson = False) -> None
     """Bring reviewers' verdicts home and write accepted fixes, never over a newer human edit."""
     output, settings = Output(as_json), _settings(config)
     tool = wiring.open_target(target, settings)
-    with wiring.open_journal(settings) as journal:
+    with wiring.open_journal(settings, alone_with=target) as journal:
         places = journal.store.reviews_of(target)
         if not places:
             raise NotFound(
@@ -562,11 +576,28 @@ def serve(
     classes: Classes = None,
     threshold: Threshold = None,
     label_map: LabelMapOption = None,
+    only: Annotated[
+        list[Part] | None,
+        typer.Option("--only", help="Run only this part in this process; may be given several times (default: all)."),
+    ] = None,
     config: Config = None,
 ) -> None:
-    """Run the model server that Label Studio (see `labelbridge connect`) and CVAT (see docs/cvat.md) talk to."""
+    """Run the model server that Label Studio and CVAT talk to; with projects in the settings file, work for them too.
+
+    Working means: receive webhooks, watch the projects, and pre-label, score, push and sync as the file says.
+    """
+    from bridge.service.service import standing, stop_when_terminated, wait_for_the_end
+
+    plan = load_plan(config)
     options = _source_options(detector, weights, classes, threshold, label_map)
-    wiring.serve(_settings(config), options, interactor=interactor, host=host, port=port)
+    parts = set(only or (Part if plan.projects else [Part.MODELS]))
+    if parts - {Part.MODELS}:
+        stop_when_terminated()
+    with standing(plan, parts):
+        if Part.MODELS in parts:
+            wiring.serve(plan.settings, options, interactor=interactor, host=host, port=port)
+        else:
+            wait_for_the_end()
 
 
 @app.command()
@@ -575,26 +606,52 @@ def connect(
     backend_url: Annotated[
         str | None, typer.Option("--backend-url", help="The model server's address as Label Studio sees it.")
     ] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Disconnect instead, webhook included.")] = False,
+    only_hooks: Annotated[bool, typer.Option("--only-hooks", help="Webhooks alone, without the model server.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Disconnect instead, webhooks included.")] = False,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Connect a Label Studio project to the running model server."""
+    """Connect a Label Studio project to the running model server, and tell the tool where to send its webhooks.
+
+    Webhooks need the setting hooks_secret. In CVAT they are all that is set up: it finds the model server by itself.
+    """
     output, settings = Output(as_json), _settings(config)
-    tool = _label_studio(wiring.open_target(target, settings))
+    tool = wiring.open_target(target, settings)
+    with Store.open(settings.store_url) as store:
+        reviews = store.reviews_of(target)
+    studio = None if only_hooks or isinstance(tool, Cvat) else _label_studio(tool)
     server = wiring.backend(settings, backend_url)
     if remove:
-        gone = disconnect_backend(tool.client, tool.project_id, server.url)
-        output.say(
-            f"Disconnected {server.url} from {target}." if gone else f"{server.url} was not connected to {target}."
-        )
-        output.value({"disconnected": gone})
+        gone = disconnect_backend(studio.client, studio.project_id, server.url) if studio else 0
+        hooks = remove_hooks(tool, reviews)
+        if studio:
+            output.say(
+                f"Disconnected {server.url} from {target}." if gone else f"{server.url} was not connected to {target}."
+            )
+        output.say(f"{hooks} webhooks of {target} removed.")
+        output.value({"disconnected": gone, "webhooks": hooks})
         return
-    made = connect_backend(tool.client, tool.project_id, server)
-    for warning in made.warnings:
+    hook = wiring.hook_address(settings)
+    if hook is None and studio is None:
+        raise ConfigError(
+            "LABELBRIDGE_HOOKS_SECRET is not set",
+            expected="a secret of 16 characters or more, which the tool proves itself with",
+            todo="Set it here and where `labelbridge serve` runs",
+        )
+    made: dict[str, Any] = {"warnings": ()}
+    if studio:
+        connection = connect_backend(studio.client, studio.project_id, server)
+        output.say(f"{connection.url} is {'now' if connection.created else 'still'} connected to {target}.")
+        made = asdict(connection)
+    why_not = settle_hooks(tool, hook, reviews) if hook else ()
+    made |= {"webhook": hook is not None and not why_not, "warnings": (*made["warnings"], *why_not)}
+    for warning in made["warnings"]:
         output.warn(warning)
-    output.say(f"{made.url} is {'now' if made.created else 'still'} connected to {target}.")
-    output.value(asdict(made))
+    if hook is None:
+        output.say("No webhooks, as LABELBRIDGE_HOOKS_SECRET is not set: changes are found by polling.")
+    elif not why_not:
+        output.say(f"Webhooks of {target} go to {hook.base}.")
+    output.value(made)
 
 
 @app.command()
@@ -725,13 +782,6 @@ def _label_studio(tool: AnnotationTool) -> LabelStudio:
     return tool
 
 
-def _flag(tool: AnnotationTool, store: Store, target: str) -> str | None:
-    if not isinstance(tool, LabelStudio):
-        return None
-    waiting = store.findings(target=target, states=(State.PUSHED,))
-    return tool.flag_tab(list(dict.fromkeys(s.finding.item_id for s in waiting)))
-
-
 def _nothing_to_push(run: Run, options: PushOptions) -> str:
     if options.sample is not None:
         return f"Nothing to push: the sample of run {run.id} is up for review already."
@@ -742,6 +792,7 @@ def _nothing_to_push(run: Run, options: PushOptions) -> str:
 def _requeue(tool: AnnotationTool, journal: Journal, run: Run, options: PushOptions, output: Output) -> None:
     found = journal.store.findings_of(choose(journal.store, run, options, journal.now()).ids)
     items = list(dict.fromkeys(s.finding.item_id for s in found))
+    journal.store.note("requeue", run.target, {"run": run.id, "items": items}, journal.now())
     queued = _label_studio(tool).requeue(items)
     output.say(f"{queued} of {len(items)} flagged items queued again for another annotator.")
     output.value({"requeued": queued, "items": items})

@@ -18,8 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from bridge.core.annotations import digest
 from bridge.errors import Busy, LabelbridgeError, StoreError
+from bridge.store.engine import explained
 
 T = TypeVar("T")
 
@@ -28,6 +31,22 @@ class Step(Protocol):
     """Runs ``work`` once, remembers what it returned, and returns that again after a crash."""
 
     def __call__(self, name: str, work: Callable[[], T]) -> T: ...
+
+
+class Runner(Protocol):
+    """Runs journeys; see :meth:`Durable.run`."""
+
+    def run(self, name: str, options: object, journey: Callable[[Step], T]) -> T: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Inline:
+    """Runs a journey as a part of one that is durable already: its steps are steps of that one."""
+
+    step: Step
+
+    def run(self, name: str, options: object, journey: Callable[[Step], T]) -> T:  # noqa: ARG002 - see Runner
+        return journey(self.step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,32 +104,20 @@ class Durable:
             Path(lock.name).unlink(missing_ok=True)
 
 
-class _Stopped(BaseException):
+class Stopped(BaseException):
     """Leaves a journey whose process was told to stop, so that it stays unfinished rather than failed."""
 
 
 def _run(database: Path, executor: str, version: str, journey: Callable[[Step], T]) -> T:
-    from dbos import DBOS  # takes 0.3 s to import: only journeys pay for it
+    from dbos import DBOS
 
-    _quiet_dbos()
-    DBOS(
-        config={
-            "name": "labelbridge",
-            "system_database_url": f"sqlite:///{database}",
-            "executor_id": executor,
-            "application_version": version,
-            "enable_otlp": False,
-            "log_level": "CRITICAL",
-            "run_migrations": True,
-        }
-    )
-    _quiet_dbos()
+    configure_dbos(f"sqlite:///{database}", executor, version)
 
     stopped = threading.Event()
 
     def step(name: str, work: Callable[[], Any]) -> Any:
         if stopped.is_set():
-            raise _Stopped
+            raise Stopped
         return DBOS.run_step({"name": name}, work)
 
     @DBOS.workflow(name="journey", max_recovery_attempts=None)
@@ -128,6 +135,9 @@ def _run(database: Path, executor: str, version: str, journey: Callable[[Step], 
     except LabelbridgeError:
         finished = True
         raise
+    except SQLAlchemyError as error:
+        # The journey stays unfinished: it goes on when there is space again, or whatever else it was.
+        raise explained(error, str(database)) from error
     finally:
         # After Ctrl-C the step under way ends by itself, and no further one starts.
         stopped.set()
@@ -136,6 +146,28 @@ def _run(database: Path, executor: str, version: str, journey: Callable[[Step], 
             for suffix in ("", "-wal", "-shm", "-journal"):
                 with suppress(FileNotFoundError):
                     database.with_name(database.name + suffix).unlink()
+
+
+def configure_dbos(url: str, executor: str, version: str) -> None:
+    """Make the process's one DBOS: it keeps its checkpoints in the database at ``url``. To be launched by the caller.
+
+    DBOS takes 0.3 s to import, so only those who run journeys do.
+    """
+    from dbos import DBOS
+
+    _quiet_dbos()
+    DBOS(
+        config={
+            "name": "labelbridge",
+            "system_database_url": url,
+            "executor_id": executor,
+            "application_version": version,
+            "enable_otlp": False,
+            "log_level": "CRITICAL",
+            "run_migrations": True,
+        }
+    )
+    _quiet_dbos()
 
 
 def _quiet_dbos() -> None:

@@ -16,11 +16,13 @@ from bridge.core.fingerprints import thumbnail
 from bridge.core.objects import Workload, build_workload
 from bridge.core.team import Team, team_of
 from bridge.errors import DataError, ImageError
-from bridge.flows.durable import Durable, Step
+from bridge.flows.durable import Runner, Step
 from bridge.flows.failures import Failure
 from bridge.flows.fixed import is_fixed, order_of
 from bridge.flows.independence import Independence
 from bridge.flows.progress import Progress
+from bridge.flows.recall import recalled
+from bridge.flows.relabeled import AcceptedFixes
 from bridge.flows.sources import PredictionSource
 from bridge.images import decode_small, size_of
 from bridge.scorers import RecordReview, Scorer, explain
@@ -101,10 +103,14 @@ class ScoreResult:
 
 @dataclass(frozen=True, slots=True)
 class ScoreOptions:
-    """``keep`` is the lowest score that becomes a finding. ``check_images`` opens every image file."""
+    """``keep`` is the lowest score that becomes a finding. ``check_images`` opens every image file.
+
+    With ``recall`` no model looks again at an item that is as it was in the last run with the same predictions.
+    """
 
     keep: float = 0.1
     check_images: bool = False
+    recall: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,7 @@ class Journal:
     """Where a journey writes, and what it takes from outside: the clock and fresh ids."""
 
     store: Store
-    durable: Durable
+    durable: Runner
     now: Callable[[], str]
     new_id: Callable[[], str]
 
@@ -127,8 +133,11 @@ class _PageResult:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
+    """``earlier`` is the run whose predictions may be used again."""
+
     run_id: str
     info: TargetInfo
+    earlier: str | None
 
 
 def score(
@@ -150,10 +159,12 @@ def score(
 
     def journey(step: Step) -> ScoreResult:
         begun = step("begin", lambda: _begin(tool, source, scorer, journal, options))
+        fixes = AcceptedFixes.of(journal.store, tool.target)
         pages: list[_PageResult] = []
         cursor: str | None = None
         while True:
-            reading = partial(_page, tool, source, journal.store, begun.run_id, len(pages), cursor, page_size, options)
+            place = _Place(len(pages), cursor, page_size)
+            reading = partial(_page, tool, source, journal.store, fixes, begun, place, options)
             pages.append(step(f"page {len(pages)}", reading))
             progress("reading", sum(p.counts.items for p in pages), begun.info.items)
             cursor = pages[-1].next
@@ -171,6 +182,8 @@ def _begin(
 ) -> _Begun:
     info = tool.describe()
     run_id = journal.new_id()
+    before = journal.store.runs(info.target) if options.recall else ()
+    earlier = next((r.id for r in before if r.finished_at and r.options.get("source") == source.key), None)
     journal.store.start_run(
         run_id,
         target=info.target,
@@ -182,26 +195,37 @@ def _begin(
         started_at=journal.now(),
         options={"keep": options.keep, "check_images": options.check_images, "source": source.key},
     )
-    return _Begun(run_id, info)
+    return _Begun(run_id, info, earlier)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Which page of the target becomes which chunk of the run's snapshot."""
+
+    position: int
+    after: str | None
+    limit: int
 
 
 def _page(
     tool: AnnotationTool,
     source: PredictionSource,
     store: Store,
-    run_id: str,
-    position: int,
-    after: str | None,
-    limit: int,
+    fixes: AcceptedFixes,
+    begun: _Begun,
+    place: _Place,
     options: ScoreOptions,
 ) -> _PageResult:
-    page = tool.read_page(after, limit, model=source.model)
+    page = tool.read_page(place.after, place.limit, model=source.model)
     submitted = [record for record in page.records if record.submissions or record.problems]
-    records, failures = source.attach(submitted)
+    known = recalled(store, begun.earlier, place.position, submitted) if begun.earlier else {}
+    fresh, failures = source.attach([record for record in submitted if record.item.id not in known])
+    known |= {record.item.id: record for record in fresh}
+    records = [fixes.mark(known[record.item.id]) for record in submitted]
     # That an item names no image is told by its record.
     looks = [_look(tool, r.item) for r in page.records if r.item.image] if options.check_images else []
     records = _with_thumbnails(records, looks)
-    store.put_chunk(run_id, position, records)
+    store.put_chunk(begun.run_id, place.position, records)
     counts = Counts(
         items=len(page.records),
         submissions=sum(len(r.submissions) for r in records),

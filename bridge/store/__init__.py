@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+from bridge.store.chain import Mark
 from bridge.store.rows import (
     AuditEvent,
     FindingHead,
     FixRecord,
+    Hint,
     JudgedFinding,
     PrecisionRow,
     Push,
@@ -17,7 +19,10 @@ from bridge.store.rows import (
     ReviewPlace,
     Run,
     SampledFinding,
+    StoredChange,
     StoredFinding,
+    WaitingHint,
+    Watch,
 )
 from bridge.store.store import Store
 
@@ -25,7 +30,9 @@ __all__ = [
     "AuditEvent",
     "FindingHead",
     "FixRecord",
+    "Hint",
     "JudgedFinding",
+    "Mark",
     "PrecisionRow",
     "Push",
     "PutCounts",
@@ -33,5 +40,8 @@ __all__ = [
     "Run",
     "SampledFinding",
     "Store",
+    "StoredChange",
     "StoredFinding",
+    "WaitingHint",
+    "Watch",
 ]

@@ -56,15 +56,14 @@ def put(db: Connection, run_id: str, found: Sequence[Finding], at: str | None, b
     batch = _Batch()
     for key, finding in best.items():
         state, first_run = known.get(key, (State.OPEN, run_id))
+        body = finding.to_dict()
         if key not in known:
             batch.new += 1
-            detail = {"run": run_id, "item": finding.item_id, "error": str(finding.error), "score": finding.score}
-            batch.entries.append(audit.Entry(at, by, "finding.new", key, detail))
+            batch.entries.append(audit.Entry(at, by, "finding.new", key, {"run": run_id, **body}))
         elif state is State.WITHDRAWN:
             state = transition(state, Event.REOPEN)
             batch.reopened += 1
             batch.entries.append(_moved(key, Event.REOPEN, State.WITHDRAWN, state, at, by, {"run": run_id}))
-        body = finding.to_dict()
         if key in held:
             body = held[key] | {name: body[name] for name in _ALWAYS_NEW}
         batch.rows.append(_row(body, state, first_run, run_id))
@@ -150,6 +149,12 @@ def of_ids(db: Connection, ids: Sequence[str]) -> list[StoredFinding]:
     if missing is not None:
         raise unknown_finding(missing)
     return [found[key] for key in ids]
+
+
+def states(db: Connection, target: str) -> dict[State, int]:
+    c = findings.c
+    query = select(c.state, func.count()).where(c.target == target).group_by(c.state)
+    return {State(state): count for state, count in db.execute(query)}
 
 
 def heads(db: Connection, run_id: str) -> list[FindingHead]:

@@ -19,10 +19,24 @@ from bridge.dialects.label_studio_storage import cloud_path
 from bridge.errors import AuthError, ConfigError, DataError, ImageError, NotFound, ToolError, ToolUnreachable
 from bridge.images import size_of
 from bridge.net import origin_of, public_url
-from bridge.tools import FixOrder, FixResult, Outcome, Page, Prelabel, PushedCase, Review, ReviewCase, TargetInfo
+from bridge.tools import (
+    Changes,
+    FixOrder,
+    FixResult,
+    Outcome,
+    Page,
+    Prelabel,
+    PushedCase,
+    Review,
+    ReviewCase,
+    TargetInfo,
+)
 from bridge.tools.fix_rules import conflicts
+from bridge.tools.hooks import HookAddress
+from bridge.tools.label_studio_changes import read_task_changes
 from bridge.tools.label_studio_client import LabelStudioClient, Row, task_filter
 from bridge.tools.label_studio_fixes import Sheet
+from bridge.tools.label_studio_hooks import settle_hook
 from bridge.tools.label_studio_records import image_reference, predictions_from_entry, record_from_task, text_of
 from bridge.tools.label_studio_review import ReviewDesk
 
@@ -37,10 +51,19 @@ class LabelStudio:
         client: calls to the server.
         project_id: the number in the project's address.
         max_image_bytes: larger image files are refused.
+        hook: where a review project that is made sends its webhooks; None: nowhere.
     """
 
-    def __init__(self, client: LabelStudioClient, project_id: int, *, max_image_bytes: int = 64 * 2**20) -> None:
+    def __init__(
+        self,
+        client: LabelStudioClient,
+        project_id: int,
+        *,
+        max_image_bytes: int = 64 * 2**20,
+        hook: HookAddress | None = None,
+    ) -> None:
         self.client = client
+        self._hook = hook
         self.project_id = project_id
         self._max_image_bytes = max_image_bytes
         self._project: Row | None = None
@@ -135,7 +158,11 @@ class LabelStudio:
         return written
 
     def open_review(self, labels: LabelSet, title: str) -> Review:
-        return self._reviews().open(labels, title)
+        review = self._reviews().open(labels, title)
+        if review.created and self._hook:
+            # A refusal is no reason not to review: answers are found by polling too.
+            settle_hook(self.client, int(review.ref), self._hook)
+        return review
 
     def push_cases(self, review: Review, cases: Sequence[ReviewCase]) -> list[PushedCase]:
         return self._reviews().push(review, cases)
@@ -161,6 +188,13 @@ class LabelStudio:
                 done = conflicts(group, f"task {group[0].finding.item_id} or its annotation was deleted meanwhile")
             results.update(zip(indices, done, strict=True))
         return [results[i] for i in range(len(orders))]
+
+    def read_changes(self, cursor: str | None) -> Changes:
+        """See :meth:`bridge.tools.AnnotationTool.read_changes`. One request where nothing changed.
+
+        Drafts and predictions change nothing. A person who changes a task's data or meta data changes it.
+        """
+        return read_task_changes(self.client, self.project_id, cursor)
 
     def flag_tab(self, item_ids: Sequence[str], title: str = "Flagged") -> str:
         """A tab in this project's Data Manager that shows these items; made once, then updated. Answers its address.

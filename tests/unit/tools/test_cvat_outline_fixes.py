@@ -20,8 +20,6 @@ from bridge.tools.fix_rules import same_shape
 SIZE = (120, 80)
 _CAT = {"id": 1, "name": "cat", "type": "any", "attributes": []}
 LABELS = parse_labels({"results": [_CAT], "next": None, "count": 1})
-    {"results": [{"id": 1, "name": "cat", "type": "any", "attributes": []}], "next": None, "count": 1}
-)
 RING = Polygon(((10.0, 10.0), (50.0, 10.0), (50.0, 40.0), (10.0, 40.0)))
 
 
