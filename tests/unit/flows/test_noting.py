@@ -15,6 +15,7 @@ from bridge.core.findings import ErrorType
 from bridge.core.geometry import box_corners
 from bridge.core.rle import decode_coco
 from bridge.flows.noting import is_outlined, note
+from bridge.flows.recall import recalled
 from bridge.flows.sources import ImageReader, ModelPredictions
 from bridge.scorers.map_evidence import LABEL_COLUMNS
 
@@ -102,6 +103,8 @@ def test_the_score_finds_what_is_wrong(desk: Desk, tool: MemoryTool) -> None:
     assert result.counts.outlined == 10
     assert desk.store.run(result.run_id).counts["outlined"] == 10
     likely = {(f.finding.error, f.finding.item_id, f.finding.label) for f in desk.findings() if f.finding.score >= 0.5}
+    known = recalled(desk.store, result.run_id, 0, tool.read_page(None, 2).records)
+    assert [len(known[item].notes) > 0 for item in ("1", "2")] == [True, True], "a later run need not look again"
     assert likely == {(ErrorType.EXTRA, "5", "cat"), (ErrorType.MISSING, "5", "dog")}
 
 
