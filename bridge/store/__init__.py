@@ -18,6 +18,7 @@ from bridge.store.rows import (
     Run,
     SampledFinding,
     StoredFinding,
+    WrittenFix,
 )
 from bridge.store.store import Store
 
@@ -34,4 +35,5 @@ __all__ = [
     "SampledFinding",
     "Store",
     "StoredFinding",
+    "WrittenFix",
 ]

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from bridge.core.annotations import Annotation, Item, LabelSet, Problem, Record, Submission
-from bridge.core.findings import Verdict
+from bridge.core.findings import Finding, Verdict
 from bridge.core.tool_memory import Suggestion, ToolMemory
 from bridge.dialects.cvat_labels import CvatLabels, parse_labels
 from bridge.dialects.cvat_shapes import Size
@@ -32,6 +33,7 @@ from bridge.errors import (
     UsageError,
 )
 from bridge.tools import (
+    FixNote,
     FixOrder,
     FixResult,
     Outcome,
@@ -41,7 +43,9 @@ from bridge.tools import (
     Review,
     ReviewCase,
     TargetInfo,
+    UndoOrder,
     UnshownCases,
+    forget,
 )
 from bridge.tools.cvat_acceptance import Acceptance, acceptance
 from bridge.tools.cvat_client import CvatClient, Row
@@ -66,6 +70,8 @@ from bridge.tools.cvat_review_task import ReviewTasks
 from bridge.tools.cvat_suggestions import Suggestions, by_frame, takes, takes_suggestions
 from bridge.tools.cvat_target import CvatTarget
 from bridge.tools.fix_rules import InTheWay
+
+Order = TypeVar("Order", FixOrder, UndoOrder)
 
 _TO_SUBMIT = "Complete a job in CVAT first (Menu > Finish the job), or set its stage to validation"
 _LAYOUTS = 4
@@ -267,24 +273,45 @@ class Cvat:
         self._forget()
         return self._handover.send_back(job for _, jobs in self.jobs() for job in jobs)
 
-    def apply_fixes(self, orders: Sequence[FixOrder]) -> list[FixResult]:
+    def withdraw_cases(self, review: Review, finding_ids: Collection[str]) -> set[str]:
+        """See :meth:`bridge.tools.AnnotationTool.withdraw_cases`: an issue is resolved, with a word why; a shape leaves
+        its review task; a suggestion is no longer drawn over the work."""
+        if review.mode == ReviewMode.TASK:
+            return self._review_tasks.withdraw(review, finding_ids)
+        self._forget()
+        jobs = {task: [job.id for job in self._layout(task).jobs] for task in self._task_ids()}
+        every = [job for here in jobs.values() for job in here]
+        gone = IssueDesk(self.client, self._label_list).withdraw(every, finding_ids)
+        self.notes += self._overlay.erase({task: min(here) for task, here in jobs.items() if here}, gone)
+        return gone
+
+    def apply_fixes(self, orders: Sequence[FixOrder], note: Callable[[FixNote], None] = forget) -> list[FixResult]:
         """See :meth:`bridge.tools.AnnotationTool.apply_fixes`.
 
         All fixes of one job are written together: one request reads it, and one each creates, updates and deletes.
         A few more read anew what may have changed: the label list, and each task's jobs and frames.
         """
+        return self._in_jobs(orders, lambda fixes, group: fixes.apply(group, note))
+
+    def undo_fixes(self, orders: Sequence[UndoOrder]) -> list[FixResult]:
+        """See :meth:`bridge.tools.AnnotationTool.undo_fixes`. As many requests as writing the fixes took."""
+        return self._in_jobs(orders, lambda fixes, group: fixes.undo(group))
+
+    def _in_jobs(
+        self, orders: Sequence[Order], work: Callable[[JobFixes, Sequence[Order]], list[FixResult]]
+    ) -> list[FixResult]:
         self._forget()
         self._task_ids()
         groups: dict[Job, list[int]] = {}
         results: dict[int, FixResult] = {}
         for index, order in enumerate(orders):
             try:
-                groups.setdefault(self._job_of(order), []).append(index)
+                groups.setdefault(self._job_of(order.finding), []).append(index)
             except InTheWay as reason:
                 results[index] = FixResult(order.finding.id, Outcome.CONFLICT, str(reason))
         for job, indices in groups.items():
             fixes = JobFixes(self.client, job, self._label_list(), self._size)
-            results.update(zip(indices, fixes.apply([orders[i] for i in indices]), strict=True))
+            results.update(zip(indices, work(fixes, [orders[i] for i in indices]), strict=True))
         return [results[i] for i in range(len(orders))]
 
     def jobs(self) -> Iterator[tuple[int, list[Job]]]:
@@ -404,13 +431,12 @@ class Cvat:
                     return frame
         raise NotFound(f"{self.target} has no frame {item_id}", todo="It may have been deleted; score the target again")
 
-    def _job_of(self, order: FixOrder) -> Job:
+    def _job_of(self, finding: Finding) -> Job:
         """The job that a fix goes into.
 
         Raises:
             InTheWay: its frame or its job is gone, or somebody is at work in it.
         """
-        finding = order.finding
         place = parse_item_id(finding.submission_id)
         if place is None:
             raise InTheWay("the finding is about the item, not about somebody's submission")

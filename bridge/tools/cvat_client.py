@@ -211,6 +211,9 @@ class CvatClient:
         """The text that goes with a project or a task. Who works in a job of a project is shown the project's."""
         return str(self.row("GET", f"/api/guides/{guide}").get("markdown") or "")
 
+    def patch_guide(self, guide: int, markdown: str) -> Row:
+        return self.row("PATCH", f"/api/guides/{guide}", json={"markdown": markdown}, repeatable=True)
+
     def create_guide(self, markdown: str, **whose: int) -> Row:
         """The one text of a ``project_id`` or ``task_id`` that has none."""
         return self.row("POST", "/api/guides", json={**whose, "markdown": markdown})
@@ -318,6 +321,9 @@ class CvatClient:
     def delete_issue(self, issue: int) -> None:
         """Delete an issue with its comments; one that is gone already is no error."""
         self.call("DELETE", f"/api/issues/{issue}", accept=(404,))
+
+    def resolve_issue(self, issue: int, resolved: bool) -> Row:
+        return self.row("PATCH", f"/api/issues/{issue}", json={"resolved": resolved}, repeatable=True)
 
     def create_comment(self, issue: int, message: str) -> Row:
         return self.row("POST", "/api/comments", json={"issue": issue, "message": message})

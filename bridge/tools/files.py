@@ -15,7 +15,19 @@ from bridge.formats import Format
 from bridge.formats.coco import CocoDataset
 from bridge.formats.voc import VocDataset
 from bridge.formats.yolo import YoloDataset
-from bridge.tools import FixOrder, FixResult, Page, Prelabel, PushedCase, Review, ReviewCase, TargetInfo
+from bridge.tools import (
+    FixNote,
+    FixOrder,
+    FixResult,
+    Page,
+    Prelabel,
+    PushedCase,
+    Review,
+    ReviewCase,
+    TargetInfo,
+    UndoOrder,
+    forget,
+)
 
 _OPEN: Mapping[str, Callable[[Path, Path | None], Format]] = {
     "coco": CocoDataset.open,
@@ -101,8 +113,14 @@ class FilesTool:
     def read_verdicts(self, review: Review, since: str | None) -> Iterator[Verdict]:
         raise self._read_only("there are no verdicts to read")
 
-    def apply_fixes(self, orders: Sequence[FixOrder]) -> list[FixResult]:
+    def withdraw_cases(self, review: Review, finding_ids: Collection[str]) -> set[str]:
+        raise self._read_only("there is no place to review findings")
+
+    def apply_fixes(self, orders: Sequence[FixOrder], note: Callable[[FixNote], None] = forget) -> list[FixResult]:
         raise self._read_only("fixes cannot be written")
+
+    def undo_fixes(self, orders: Sequence[UndoOrder]) -> list[FixResult]:
+        raise self._read_only("fixes cannot be undone")
 
     def _predicted(self, record: Record, predictions: Mapping[str, tuple[Prediction, ...]]) -> Record:
         if record.item.name not in predictions:

@@ -8,23 +8,40 @@ person did since the scoring is seen and makes the fix a conflict, unsubmitted d
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from bridge.core.annotations import Box, Item, LabelSet, Record, digest
-from bridge.core.findings import Verdict
+from bridge.core.findings import Finding, Verdict
 from bridge.dialects.label_studio import LabelConfig, Size, box_entries, parse_label_config, prediction_entry
 from bridge.dialects.label_studio_storage import cloud_path
 from bridge.errors import AuthError, ConfigError, DataError, ImageError, NotFound, ToolError, ToolUnreachable
 from bridge.images import size_of
 from bridge.net import origin_of, public_url
-from bridge.tools import FixOrder, FixResult, Outcome, Page, Prelabel, PushedCase, Review, ReviewCase, TargetInfo
+from bridge.tools import (
+    FixNote,
+    FixOrder,
+    FixResult,
+    Outcome,
+    Page,
+    Prelabel,
+    PushedCase,
+    Review,
+    ReviewCase,
+    TargetInfo,
+    UndoOrder,
+    forget,
+)
 from bridge.tools.fix_rules import conflicts
 from bridge.tools.label_studio_client import LabelStudioClient, Row, task_filter
 from bridge.tools.label_studio_fixes import Sheet
 from bridge.tools.label_studio_records import image_reference, predictions_from_entry, record_from_task, text_of
 from bridge.tools.label_studio_review import ReviewDesk
+
+Note = Callable[[FixNote], None]
+Order = TypeVar("Order", FixOrder, UndoOrder)
 
 _BATCH = 100
 """Tasks named in one request: their ids stand in the address, and proxies refuse long ones."""
@@ -143,24 +160,28 @@ class LabelStudio:
     def read_verdicts(self, review: Review, since: str | None) -> Iterator[Verdict]:
         return self._reviews().verdicts(review, since)
 
-    def apply_fixes(self, orders: Sequence[FixOrder]) -> list[FixResult]:
+    def withdraw_cases(self, review: Review, finding_ids: Collection[str]) -> set[str]:
+        return self._reviews().withdraw(review, finding_ids)
+
+    def apply_fixes(self, orders: Sequence[FixOrder], note: Callable[[FixNote], None] = forget) -> list[FixResult]:
         """See :meth:`bridge.tools.AnnotationTool.apply_fixes`.
 
         All fixes of one submission are written together: three requests (read, look for drafts, write), and one more
         for the text that spans are in.
         """
-        groups: dict[str, list[int]] = {}
-        for index, order in enumerate(orders):
-            groups.setdefault(order.finding.submission_id, []).append(index)
-        results: dict[int, FixResult] = {}
-        for submission_id, indices in groups.items():
-            group = [orders[i] for i in indices]
-            try:
-                done = self._apply_to(submission_id, group)
-            except NotFound:
-                done = conflicts(group, f"task {group[0].finding.item_id} or its annotation was deleted meanwhile")
-            results.update(zip(indices, done, strict=True))
-        return [results[i] for i in range(len(orders))]
+
+        def work(sheet: Sheet, group: Sequence[FixOrder]) -> list[FixResult]:
+            return [sheet.apply(order) for order in group]
+
+        return self._in_submissions(orders, work, note)
+
+    def undo_fixes(self, orders: Sequence[UndoOrder]) -> list[FixResult]:
+        """See :meth:`bridge.tools.AnnotationTool.undo_fixes`. As many requests as writing the fixes took."""
+
+        def work(sheet: Sheet, group: Sequence[UndoOrder]) -> list[FixResult]:
+            return [sheet.undo(order) for order in group]
+
+        return self._in_submissions(orders, work, forget)
 
     def flag_tab(self, item_ids: Sequence[str], title: str = "Flagged") -> str:
         """A tab in this project's Data Manager that shows these items; made once, then updated. Answers its address.
@@ -276,23 +297,43 @@ class LabelStudio:
             self.client.patch_project(self.project_id, {"model_version": model, "show_collab_predictions": True})
         self._shown_model = model
 
-    def _apply_to(self, submission_id: str, orders: Sequence[FixOrder]) -> list[FixResult]:
+    def _in_submissions(
+        self, orders: Sequence[Order], work: Callable[[Sheet, Sequence[Order]], list[FixResult]], note: Note
+    ) -> list[FixResult]:
+        groups: dict[str, list[int]] = {}
+        for index, order in enumerate(orders):
+            groups.setdefault(order.finding.submission_id, []).append(index)
+        results: dict[int, FixResult] = {}
+        for submission_id, indices in groups.items():
+            group = [orders[i] for i in indices]
+            try:
+                done = self._in_submission(submission_id, group, work, note)
+            except NotFound:
+                done = conflicts(group, f"task {group[0].finding.item_id} or its annotation was deleted meanwhile")
+            results.update(zip(indices, done, strict=True))
+        return [results[i] for i in range(len(orders))]
+
+    def _in_submission(
+        self,
+        submission_id: str,
+        orders: Sequence[Order],
+        work: Callable[[Sheet, Sequence[Order]], list[FixResult]],
+        note: Note,
+    ) -> list[FixResult]:
+        """Do ``work`` on the regions of one submission, and write what it made of them."""
         if not submission_id.isdigit():
             return conflicts(orders, "the finding is about the item, not about somebody's submission")
         try:
             annotation = self.client.annotation(int(submission_id))
         except NotFound:
             return conflicts(orders, f"annotation {submission_id} no longer exists")
-        task_id, result = annotation.get("task"), annotation.get("result")
-        if str(task_id) != orders[0].finding.item_id:
-            return conflicts(orders, f"annotation {submission_id} now belongs to another task")
-        if annotation.get("was_cancelled"):
-            return conflicts(orders, "the task was skipped since it was scored")
-        if not isinstance(result, list) or not all(isinstance(region, dict) for region in result):
-            return conflicts(orders, f"annotation {submission_id} holds no list of regions")
-        size = functools.cache(lambda: self._size_of_task(str(task_id)))
-        sheet = Sheet(result, self._label_config(), submission_id, size, self._text_of_task(str(task_id)))
-        results = [sheet.apply(order) for order in orders]
+        reason = _unfit(annotation, orders[0].finding)
+        if reason:
+            return conflicts(orders, reason)
+        item_id = orders[0].finding.item_id
+        size = functools.cache(lambda: self._size_of_task(item_id))
+        sheet = Sheet(annotation["result"], self._label_config(), submission_id, size, self._text_of_task(item_id))
+        results = work(sheet, orders)
         if any(r.outcome is Outcome.APPLIED for r in results):
             editor = self._somebody_editing(annotation)
             if editor:
@@ -300,6 +341,8 @@ class LabelStudio:
                     replace(r, outcome=Outcome.CONFLICT, message=editor) if r.outcome is Outcome.APPLIED else r
                     for r in results
                 ]
+            for one in sheet.notes:
+                note(one)
             self._write(int(submission_id), sheet.result)
         return results
 
@@ -345,6 +388,18 @@ class LabelStudio:
             project, config = self._read_project()
             self._desk = ReviewDesk(self.client, self.project_id, project, config.media, self.size_of_item)
         return self._desk
+
+
+def _unfit(annotation: Row, finding: Finding) -> str:
+    """Why nothing can be written into an annotation; empty where it can."""
+    result = annotation.get("result")
+    if str(annotation.get("task")) != finding.item_id:
+        return f"annotation {finding.submission_id} now belongs to another task"
+    if annotation.get("was_cancelled"):
+        return "the task was skipped since it was scored"
+    if not isinstance(result, list) or not all(isinstance(region, dict) for region in result):
+        return f"annotation {finding.submission_id} holds no list of regions"
+    return ""
 
 
 def _has_version(task: Row, model: str) -> bool:

@@ -186,6 +186,10 @@ class LabelStudioClient:
     def patch_task(self, task: int, fields: Row) -> Row:
         return _row(self.call("PATCH", f"/api/tasks/{task}/", json=fields, repeatable=True))
 
+    def delete_task(self, task: int) -> None:
+        """Delete a task with all that it holds; one that is gone already is no error."""
+        self.call("DELETE", f"/api/tasks/{task}/", accept=(404,), repeatable=True)
+
     def annotation(self, annotation: int) -> Row:
         return _row(self.call("GET", f"/api/annotations/{annotation}/"))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -73,6 +73,12 @@ class Harness(Protocol):
 
     def outage(self) -> AbstractContextManager[None]:
         """The tool's server is down."""
+
+
+#: The objects of the suite's items.
+CAT, DOG, TURNED = Box(16, 16, 80, 64), Box(200, 100, 300, 180), Box(350, 60, 420, 120, 30)
+
+Open = Callable[[Sequence[Photo]], Harness]
 
 
 class Wire:

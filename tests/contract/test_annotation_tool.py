@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from cvat_harness import CvatHarness
-from cvat_live_harness import CvatLiveHarness, LiveCvat
-from fakes.cvat_server import FakeCvat
-from harness import Harness, Near, Photo, finding
+from harness import CAT, DOG, TURNED, Harness, Near, Open, Photo, finding
 from label_studio_harness import LabelStudioHarness
 
 from bridge.core.annotations import Box, Item, Prediction, Record
@@ -19,34 +16,10 @@ from bridge.errors import DataError, ImageError, ToolUnreachable
 from bridge.images import size_of
 from bridge.tools import AnnotationTool, FixOrder, Outcome, Prelabel, ReviewCase
 
-CAT, DOG, TURNED = Box(16, 16, 80, 64), Box(200, 100, 300, 180), Box(350, 60, 420, 120, 30)
 FREE = Box(400, 180, 500, 250)
-
-Open = Callable[[Sequence[Photo]], Harness]
-
-
-@pytest.fixture(params=["label_studio", "cvat", "cvat-live"])
-def open_target(request: pytest.FixtureRequest) -> Iterator[Open]:
-    if request.param == "cvat":
-        with FakeCvat() as server:
-            yield lambda photos: CvatHarness(server, photos)
-        return
-    if request.param == "cvat-live":
-        with LiveCvat.from_environment() as live:
-            yield lambda photos: CvatLiveHarness(live, photos)
-        return
-    studio = request.getfixturevalue("studio")
-    yield lambda photos: LabelStudioHarness(studio, photos)
-
 
 # Parametrised fixtures are asked for by name, so the marks of the live server are set by hand.
 pytestmark = [pytest.mark.live, pytest.mark.xdist_group("label-studio")]
-
-
-@pytest.fixture
-def cats(open_target: Open) -> Harness:
-    """Four items with the same three objects each."""
-    return open_target([Photo(((("cat", CAT), ("dog", DOG), ("dog", TURNED)),))] * 4)
 
 
 def all_records(tool: AnnotationTool, limit: int = 100, model: str | None = None) -> list[Record]:

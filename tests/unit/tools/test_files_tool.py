@@ -124,7 +124,9 @@ WRITES: list[Callable[[FilesTool], object]] = [
     lambda tool: tool.open_review(LabelSet(("cat",)), "review"),
     lambda tool: tool.push_cases(Review("1", "", True), []),
     lambda tool: tool.read_verdicts(Review("1", "", True), None),
+    lambda tool: tool.withdraw_cases(Review("1", "", True), []),
     lambda tool: tool.apply_fixes([]),
+    lambda tool: tool.undo_fixes([]),
 ]
 
 
