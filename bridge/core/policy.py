@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, time
 from enum import StrEnum
-from typing import Literal
 from zoneinfo import ZoneInfo
 
+from bridge.core.assignment import Who
 from bridge.core.findings import REVIEWED_TYPES, ErrorType
 
 
@@ -62,7 +62,7 @@ class PushPolicy:
 
     min_score: float = 0.5
     errors: tuple[ErrorType, ...] = REVIEWED_TYPES
-    reviewer: Literal["others", "annotator", "anyone"] = "anyone"
+    reviewer: Who = "anyone"
     open_per_reviewer: int | None = None
     quiet: QuietHours | None = None
     dry_run: bool = False

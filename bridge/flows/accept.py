@@ -108,18 +108,17 @@ def _accept(
     """Accept some findings of a batch; the names of those that are left to reviewers."""
     store, left = journal.store, list[str]()
     every = store.findings_of(ids)
-    standing = {s.finding.id for s in every if s.state is State.PUSHED}
+    standing = {(s.finding.id, p.review_ref) for s in every if s.state is State.PUSHED for p in s.pushed}
     for review in reviews:
-        here = [s.finding.id for s in every if review.ref in {p.review_ref for p in s.pushed}]
-        up = [i for i in here if i in standing]
-        gone = tool.withdraw_cases(review, up) if up else set()
-        for key in gone:
+        up = [key for key, ref in standing if ref == review.ref]
+        for key in tool.withdraw_cases(review, up) if up else ():
             store.record_withdrawal(key, review.ref, journal.now())
-        standing -= gone
+            standing.remove((key, review.ref))
+    judged = {key for key, _ in standing}
     source = BULK + batch.id
     for stored in every:
         key = stored.finding.id
-        if key in standing or not (stored.state in UNDECIDED or (stored.verdict and stored.verdict.source == source)):
+        if key in judged or not (stored.state in UNDECIDED or (stored.verdict and stored.verdict.source == source)):
             left.append(f"{key} ({stored.finding.item_name})")
             continue
         store.record_verdict(Verdict(key, "accept", by, batch.at, source), journal.now())

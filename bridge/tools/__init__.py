@@ -19,6 +19,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from bridge.core.annotations import Annotation, Item, LabelSet, Prediction, Record
+from bridge.core.assignment import Seating, Who
 from bridge.core.findings import Finding, Fix, Verdict
 from bridge.errors import DataError, LabelbridgeError
 
@@ -57,11 +58,15 @@ class Prelabel:
 
 @dataclass(frozen=True, slots=True)
 class ReviewCase:
-    """One finding to be reviewed, with the other objects near it, so that the reviewer sees what is labelled."""
+    """One finding to be reviewed, with the other objects near it, so that the reviewer sees what is labelled.
+
+    ``reviewer`` is who is to judge it, one of those that :meth:`AnnotationTool.seats` names; empty: nobody in particular.
+    """
 
     finding: Finding
     item: Item
     context: tuple[Annotation, ...] = ()
+    reviewer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +192,12 @@ class AnnotationTool(Protocol):
 
     def open_review(self, labels: LabelSet, title: str) -> Review:
         """The place for this target's findings: found again when it exists, else made."""
+
+    def seats(self, findings: Sequence[Finding], who: Who) -> Seating:
+        """Where findings would be judged, in order, and by whom.
+
+        Raises ``UsageError`` where the tool cannot see to it that ``who`` judges them.
+        """
 
     def push_cases(self, review: Review, cases: Sequence[ReviewCase]) -> list[PushedCase]:
         """Put findings up for review; those that are there already are answered with where they are.

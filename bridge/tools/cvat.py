@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from bridge.core.annotations import Annotation, Item, LabelSet, Problem, Record, Submission
+from bridge.core.assignment import Seat, Seating, Who
 from bridge.core.findings import Finding, Verdict
 from bridge.core.tool_memory import Suggestion, ToolMemory
 from bridge.dialects.cvat_labels import CvatLabels, parse_labels
@@ -105,12 +106,13 @@ class Cvat:
         self.what = what
         self._memory = memory
         self._plan = plan or ReviewPlan()
-        self._handover = Handover(client, memory, self._plan.reviewer)
+        self._handover = Handover(client, memory)
         self._annotators: Mapping[str, str] | None = None
         self.notes: tuple[str, ...] = ()
         new_task = NewTask(client, lambda frame: self.read_image(frame.item))
+        self._issues = IssueDesk(client, self._label_list, self._handover.user_id)
         self._overlay = Overlay(client, self._label_list, sleep=client.sleep)
-        self._review_tasks = ReviewTasks(client, self._label_list, new_task, self._handover.reviewer_id)
+        self._review_tasks = ReviewTasks(client, self._label_list, new_task, self._handover.user_id)
         self._max_image_bytes = max_image_bytes
         self._labels: CvatLabels | None = None
         self._tasks: list[int] | None = None
@@ -217,10 +219,41 @@ class Cvat:
     def open_review(self, labels: LabelSet, title: str) -> Review:
         """The issues of the target's own jobs, for which nothing has to be made; or a project for review tasks."""
         del labels
-        self._handover.reviewer_id()  # a name that is wrong is told before anything is written
         if self._plan.mode is ReviewMode.TASK:
             return self._review_tasks.open(title, self.url)
         return Review(self.target, self.url, created=False, mode=ReviewMode.ISSUES)
+
+    def seats(self, findings: Sequence[Finding], who: Who) -> Seating:
+        """See :meth:`bridge.tools.AnnotationTool.seats`: a job, or the issues in it, or review tasks of somebody's own.
+
+        Raises:
+            UsageError: others are to judge, and none are named.
+            NotFound: CVAT shows no user of a name that is given.
+        """
+        names = self._plan.reviewers
+        if who == "others" and not names:
+            raise UsageError(
+                "CVAT does not say who may review",
+                expected="the users who do, among them others than the annotators",
+                todo="Name them: --reviewer others,mia,zoe",
+            )
+        for name in names:
+            self._handover.user_id(name)
+        if who == "anyone" and not names:
+            return Seating((Seat(),) * len(findings))
+        self._forget()
+        return Seating(tuple(map(self._seat, findings)), names)
+
+    def _seat(self, finding: Finding) -> Seat:
+        place = parse_item_id(finding.submission_id)
+        try:
+            jobs = self._frame(finding.item_id).jobs
+        except NotFound:
+            return Seat()
+        job = next((job for job in jobs if place is not None and job.id == place[0]), jobs[0])
+        annotator = self._handover.annotator_name(job, self._remembered())
+        moves = self._plan.mode is not ReviewMode.TASK and self._plan.hand_over
+        return Seat(str(job.id), annotator, job.assignee if moves and job.stage != "annotation" else "")
 
     def push_cases(self, review: Review, cases: Sequence[ReviewCase]) -> list[PushedCase]:
         self._forget()
@@ -238,7 +271,7 @@ class Cvat:
         if self._plan.mode is ReviewMode.OVERLAY:
             self.notes += self._overlay.draw(cases)  # first, as it is what may be refused
         handover = self._handover if self._plan.hand_over else None
-        return IssueDesk(self.client, self._label_list).push(cases, frames, handover)
+        return self._issues.push(cases, frames, handover)
 
     def read_verdicts(self, review: Review, since: str | None) -> Iterator[Verdict]:
         """See :meth:`bridge.tools.AnnotationTool.read_verdicts`.
@@ -249,7 +282,7 @@ class Cvat:
             return self._review_tasks.verdicts(review, since)
         self._forget()
         jobs = [job.id for task in self._task_ids() for job in self._layout(task).jobs]
-        return IssueDesk(self.client, self._label_list).verdicts(jobs, since)
+        return self._issues.verdicts(jobs, since)
 
     def send_back_rejected(self) -> list[SentBack]:
         """Return the jobs whose reviewer rejected them to their annotators, where those are remembered."""
@@ -281,7 +314,7 @@ class Cvat:
         self._forget()
         jobs = {task: [job.id for job in self._layout(task).jobs] for task in self._task_ids()}
         every = [job for here in jobs.values() for job in here]
-        gone = IssueDesk(self.client, self._label_list).withdraw(every, finding_ids)
+        gone = self._issues.withdraw(every, finding_ids)
         self.notes += self._overlay.erase({task: min(here) for task, here in jobs.items() if here}, gone)
         return gone
 
@@ -477,9 +510,13 @@ class Cvat:
         return Record(frame.item, tuple(submissions), problems=tuple(problems), predicted_by=predicted_by)
 
     def _annotator(self, job: Job) -> str:
+        return self._handover.annotator(job, self._remembered())
+
+    def _remembered(self) -> Mapping[str, str]:
+        """Who annotated the jobs that are in review."""
         if self._annotators is None:
             self._annotators = self._memory.annotators()
-        return self._handover.annotator(job, self._annotators)
+        return self._annotators
 
     def _takes(self, job: Job, frame: int, model: str) -> bool:
         if not takes_suggestions(job):

@@ -314,9 +314,10 @@ class CvatClient:
         """Comments of an ``issue_id`` or a ``job_id``."""
         return self.rows("/api/comments", sort="id", **which)
 
-    def create_issue(self, job: int, frame: int, position: list[float], message: str, *, resolved: bool = False) -> Row:
-        body = {"job": job, "frame": frame, "position": position, "message": message}
-        return self.row("POST", "/api/issues", json=body | ({"resolved": True} if resolved else {}))
+    def create_issue(self, job: int, frame: int, position: list[float], message: str, **more: object) -> Row:
+        """Open an issue; ``more`` is ``resolved`` or ``assignee`` (a user's number)."""
+        body = {"job": job, "frame": frame, "position": position, "message": message, **more}
+        return self.row("POST", "/api/issues", json=body)
 
     def delete_issue(self, issue: int) -> None:
         """Delete an issue with its comments; one that is gone already is no error."""

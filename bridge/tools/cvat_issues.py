@@ -88,11 +88,13 @@ class IssueDesk:
 
     Args:
         labels: gives the label list; asked only for issues that were resolved without a word.
+        user_id: gives the number of a user, for issues that somebody in particular is to judge.
     """
 
-    def __init__(self, client: CvatClient, labels: Callable[[], CvatLabels]) -> None:
+    def __init__(self, client: CvatClient, labels: Callable[[], CvatLabels], user_id: Callable[[str], int]) -> None:
         self._client = client
         self._labels = labels
+        self._user_id = user_id
 
     def push(
         self, cases: Sequence[ReviewCase], frames: Mapping[str, Frame], handover: Handover | None = None
@@ -120,7 +122,7 @@ class IssueDesk:
             finding = case.finding
             if finding.id not in numbers:
                 if handover is not None and job.id not in handed:
-                    handover.to_review(job)
+                    handover.to_review(job, case.reviewer)
                     handed.add(job.id)
                 old = held[job.id].get(finding.id)
                 numbers[finding.id] = self._ask_again(old, case) if old else self._create(job, frame, case)
@@ -157,7 +159,9 @@ class IssueDesk:
 
     def _create(self, job: Job, frame: Frame, case: ReviewCase) -> int:
         try:
-            made = self._client.create_issue(job.id, frame.number, position(case.finding, frame), message(case))
+            for_whom = {"assignee": self._user_id(case.reviewer)} if case.reviewer else {}
+            place = position(case.finding, frame)
+            made = self._client.create_issue(job.id, frame.number, place, message(case), **for_whom)
         except AuthError as error:
             raise ToolError(
                 f"no issue can be made in job {job.id}: {error.found}",

@@ -77,7 +77,7 @@ class ReviewTasks:
 
     Args:
         labels: gives the target's.
-        reviewer: gives the id of the user who gets the tasks; None: nobody in particular.
+        user_id: gives the number of a user, for tasks that somebody in particular is to judge.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class ReviewTasks:
         client: CvatClient,
         labels: Callable[[], CvatLabels],
         new_task: NewTask,
-        reviewer: Callable[[], int | None],
+        user_id: Callable[[str], int],
     ) -> None:
         self._client = client
         self._labels = labels
         self._new_task = new_task
-        self._reviewer = reviewer
+        self._user_id = user_id
         self._texts: dict[int, str] = {}
 
     def open(self, title: str, home: str) -> Review:
@@ -127,7 +127,7 @@ class ReviewTasks:
         return Review(str(project), f"{self._client.url}/projects/{project}", not known, ReviewMode.TASK)
 
     def push(self, review: Review, cases: Sequence[ReviewCase], frames: Mapping[str, Frame]) -> list[PushedCase]:
-        """Make one task of all cases that stand in none yet; those that do are answered with where they are.
+        """Make one task of all cases of a reviewer that stand in none yet; those that do are answered with where they are.
 
         Args:
             frames: by item id.
@@ -139,9 +139,12 @@ class ReviewTasks:
         project = int(review.ref)
         tasks = list(self._client.tasks_of(project))
         known = self._known(tasks)
-        new = [case for case in cases if case.finding.id not in known]
-        if new:
-            known |= self._make(project, tasks, new, frames)
+        new: dict[str, list[ReviewCase]] = {}
+        for case in cases:
+            if case.finding.id not in known:
+                new.setdefault(case.reviewer, []).append(case)
+        for mine in new.values():
+            known |= self._make(project, tasks, mine, frames)
         return [PushedCase(case.finding.id, *known[case.finding.id]) for case in cases]
 
     def withdraw(self, review: Review, finding_ids: Collection[str]) -> set[str]:
@@ -218,7 +221,8 @@ class ReviewTasks:
         if unshown:
             raise UnshownCases(unshown)
         mark = f"[labelbridge {digest(sorted(c.finding.id for c in cases))}]"
-        task, reviewer = self._found(tasks, mark), self._reviewer()
+        task, name = self._found(tasks, mark), cases[0].reviewer
+        reviewer = self._user_id(name) if name else None
         if task is None:
             fields: Row = {"name": f"{len(cases)} findings {mark}", "project_id": project}
             if reviewer is not None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bridge.core.annotations import Item, LabelSet, Prediction, Record
-from bridge.core.findings import Verdict
+from bridge.core.assignment import Seating, Who
+from bridge.core.findings import Finding, Verdict
 from bridge.errors import ImageError, ToolError, UsageError
 from bridge.formats import Format
 from bridge.formats.coco import CocoDataset
@@ -106,6 +107,9 @@ class FilesTool:
 
     def open_review(self, labels: LabelSet, title: str) -> Review:
         raise self._read_only("there is no place to review findings")
+
+    def seats(self, findings: Sequence[Finding], who: Who) -> Seating:
+        raise self._read_only("findings cannot be pushed")
 
     def push_cases(self, review: Review, cases: Sequence[ReviewCase]) -> list[PushedCase]:
         raise self._read_only("findings cannot be pushed")

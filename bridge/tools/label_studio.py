@@ -14,10 +14,20 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from bridge.core.annotations import Box, Item, LabelSet, Record, digest
+from bridge.core.assignment import Seat, Seating, Who
 from bridge.core.findings import Finding, Verdict
 from bridge.dialects.label_studio import LabelConfig, Size, box_entries, parse_label_config, prediction_entry
 from bridge.dialects.label_studio_storage import cloud_path
-from bridge.errors import AuthError, ConfigError, DataError, ImageError, NotFound, ToolError, ToolUnreachable
+from bridge.errors import (
+    AuthError,
+    ConfigError,
+    DataError,
+    ImageError,
+    NotFound,
+    ToolError,
+    ToolUnreachable,
+    UsageError,
+)
 from bridge.images import size_of
 from bridge.net import origin_of, public_url
 from bridge.tools import (
@@ -40,6 +50,7 @@ from bridge.tools.label_studio_fixes import Sheet
 from bridge.tools.label_studio_records import image_reference, predictions_from_entry, record_from_task, text_of
 from bridge.tools.label_studio_review import ReviewDesk
 
+_WHO = {"others": "the annotator does not judge their own work", "annotator": "only the annotator judges"}
 Note = Callable[[FixNote], None]
 Order = TypeVar("Order", FixOrder, UndoOrder)
 
@@ -153,6 +164,17 @@ class LabelStudio:
 
     def open_review(self, labels: LabelSet, title: str) -> Review:
         return self._reviews().open(labels, title)
+
+    def seats(self, findings: Sequence[Finding], who: Who) -> Seating:
+        """See :meth:`bridge.tools.AnnotationTool.seats`. Nobody can be asked in particular, nor kept out."""
+        if who != "anyone":
+            raise UsageError(
+                f"in Label Studio's Community edition nobody can see to it that {_WHO[who]}: it assigns no tasks, and its "
+                "projects are open to all members",
+                expected="reviewer anyone",
+                todo="`push --requeue` gives whole items to another annotator, blind; or agree on it among people",
+            )
+        return Seating((Seat(),) * len(findings))
 
     def push_cases(self, review: Review, cases: Sequence[ReviewCase]) -> list[PushedCase]:
         return self._reviews().push(review, cases)

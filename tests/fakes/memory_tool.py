@@ -24,7 +24,8 @@ from bridge.core.annotations import (
     shape_from_list,
     shape_to_list,
 )
-from bridge.core.findings import Fix, Verdict
+from bridge.core.assignment import Seat, Seating, Who
+from bridge.core.findings import Finding, Fix, Verdict
 from bridge.errors import DataError, ImageError, ToolUnreachable
 from bridge.tools import (
     FixNote,
@@ -54,6 +55,7 @@ class MemoryTool:
         models: what each model predicted for an item, by model and item.
         cases: the reviewed findings by the id of their place in the review.
         answers: the verdicts, as reviewers gave them.
+        reviewers: who may be asked to judge.
         touched: the sources of those that reviewers are about to give.
         calls: how often each method was called.
         lose: methods whose next answer gets lost: the tool does its work, the caller gets ``ToolUnreachable``.
@@ -69,6 +71,7 @@ class MemoryTool:
     answers: list[Verdict] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
     lose: set[str] = field(default_factory=set)
+    reviewers: tuple[str, ...] = ()
     touched: set[str] = field(default_factory=set)
     review_opened: bool = False
 
@@ -141,6 +144,10 @@ class MemoryTool:
         created, self.review_opened = not self.review_opened, True
         self._count("open_review")
         return Review("review", "memory://review", created)
+
+    def seats(self, findings: Sequence[Finding], who: Who) -> Seating:
+        people = {s.id: s.annotator for submissions in self.people.values() for s in submissions}
+        return Seating(tuple(Seat(f.submission_id, people[f.submission_id]) for f in findings), self.reviewers)
 
     def push_cases(self, review: Review, cases: Sequence[ReviewCase]) -> list[PushedCase]:
         for case in cases:
