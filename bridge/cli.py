@@ -377,6 +377,8 @@ def push(
             "--sample is drawn from all undecided findings",
             expected="no --min-score, --type, --limit, --open-at-most or --requeue",
         )
+    if requeue and (who == "annotator" or open_at_most):
+        raise UsageError("--requeue always asks others", expected="no --reviewer annotator and no --open-at-most")
     options = PushOptions(
         min_score=settings.min_score if min_score is None else min_score,
         by_score=min_score is not None,

@@ -60,7 +60,7 @@ class Prelabel:
 class ReviewCase:
     """One finding to be reviewed, with the other objects near it, so that the reviewer sees what is labelled.
 
-    ``reviewer`` is who is to judge it, one of those that :meth:`AnnotationTool.seats` names; empty: nobody in particular.
+    ``reviewer`` is who is to judge it, of those that :meth:`AnnotationTool.seats` names; empty: anybody.
     """
 
     finding: Finding

@@ -73,7 +73,7 @@ class JobFixes:
 
     def undo(self, orders: Sequence[UndoOrder]) -> list[FixResult]:
         """One result per order; as many requests as :meth:`apply`, and one more where objects are put back."""
-        results = self._change(orders, lambda sheet: [sheet.undo(order) for order in orders])
+        results = self._change(orders, lambda sheet: sheet.undo_all(orders))
         back = {order.finding.id: order for order in orders if order.note.after is None}
         if not any(r.finding_id in back and r.outcome is not Outcome.CONFLICT for r in results):
             return results

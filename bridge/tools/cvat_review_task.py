@@ -127,7 +127,7 @@ class ReviewTasks:
         return Review(str(project), f"{self._client.url}/projects/{project}", not known, ReviewMode.TASK)
 
     def push(self, review: Review, cases: Sequence[ReviewCase], frames: Mapping[str, Frame]) -> list[PushedCase]:
-        """Make one task of all cases of a reviewer that stand in none yet; those that do are answered with where they are.
+        """Make one task of each reviewer's cases that stand in none yet; others are answered with where they are.
 
         Args:
             frames: by item id.

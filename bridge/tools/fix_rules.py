@@ -51,8 +51,23 @@ class FixSheet(ABC):
             self.notes.append(FixNote(finding.id, before, self._object(finding, is_new=is_new)))
         return FixResult(finding.id, outcome, message)
 
+    def undo_all(self, orders: Sequence[UndoOrder]) -> list[FixResult]:
+        """Take fixes back in this order, or say why not; never raises for anything a person may have done either.
+
+        Several fixes of one object that were undone together before leave it as it was before the first of them.
+        """
+        results = [self.undo(order) for order in orders]
+        whole: set[tuple[str, ...]] = set()
+        for n in reversed(range(len(orders))):
+            about = _object_ids(orders[n].finding)
+            if results[n].outcome is Outcome.ALREADY and about:
+                whole.add(about)
+            elif results[n].outcome is Outcome.CONFLICT and about in whole:
+                results[n] = FixResult(orders[n].finding.id, Outcome.ALREADY, "the object is as it was before already")
+        return results
+
     def undo(self, order: UndoOrder) -> FixResult:
-        """Take one fix back, or say why not; never raises for anything a person may have done either."""
+        """Take one fix back, or say why not."""
         try:
             outcome, message = self._undo(order)
         except InTheWay as reason:
@@ -84,6 +99,11 @@ class FixSheet(ABC):
 
     @abstractmethod
     def _change(self, order: FixOrder) -> tuple[Outcome, str]: ...
+
+
+def _object_ids(finding: Finding) -> tuple[str, ...]:
+    """The objects of a finding, whatever the frame: CVAT's tracks are one object on many."""
+    return tuple(i.partition("@")[0] for i in finding.annotation_ids)
 
 
 def same_shape(a: Shape | None, b: Shape | None, within: float = SAME_PX) -> bool:

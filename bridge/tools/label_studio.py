@@ -169,8 +169,8 @@ class LabelStudio:
         """See :meth:`bridge.tools.AnnotationTool.seats`. Nobody can be asked in particular, nor kept out."""
         if who != "anyone":
             raise UsageError(
-                f"in Label Studio's Community edition nobody can see to it that {_WHO[who]}: it assigns no tasks, and its "
-                "projects are open to all members",
+                f"in Label Studio's Community edition nobody can see to it that {_WHO[who]}: it assigns no tasks, and "
+                "its projects are open to all members",
                 expected="reviewer anyone",
                 todo="`push --requeue` gives whole items to another annotator, blind; or agree on it among people",
             )
@@ -201,7 +201,7 @@ class LabelStudio:
         """See :meth:`bridge.tools.AnnotationTool.undo_fixes`. As many requests as writing the fixes took."""
 
         def work(sheet: Sheet, group: Sequence[UndoOrder]) -> list[FixResult]:
-            return [sheet.undo(order) for order in group]
+            return sheet.undo_all(group)
 
         return self._in_submissions(orders, work, forget)
 

@@ -114,6 +114,7 @@ class TestUndo:
         latest, first = apply(cats, both)
         assert [r.outcome for r in cats.tool.undo_fixes([first])] == [Outcome.CONFLICT]
         assert [r.outcome for r in cats.tool.undo_fixes([latest, first])] == [Outcome.APPLIED] * 2
+        assert [r.outcome for r in cats.tool.undo_fixes([latest, first])] == [Outcome.ALREADY] * 2
         assert content(cats, record.submissions[0].id) == before
 
     def test_survives_lost_answers(self, cats: Harness) -> None:

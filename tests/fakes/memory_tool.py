@@ -147,7 +147,7 @@ class MemoryTool:
 
     def seats(self, findings: Sequence[Finding], who: Who) -> Seating:
         people = {s.id: s.annotator for submissions in self.people.values() for s in submissions}
-        return Seating(tuple(Seat(f.submission_id, people[f.submission_id]) for f in findings), self.reviewers)
+        return Seating(tuple(Seat(f.submission_id, people.get(f.submission_id, "")) for f in findings), self.reviewers)
 
     def push_cases(self, review: Review, cases: Sequence[ReviewCase]) -> list[PushedCase]:
         for case in cases:
