@@ -10,6 +10,7 @@ from bridge.store.rows import (
     AuditEvent,
     FindingHead,
     FixRecord,
+    Hint,
     JudgedFinding,
     PrecisionRow,
     Push,
@@ -17,7 +18,10 @@ from bridge.store.rows import (
     ReviewPlace,
     Run,
     SampledFinding,
+    StoredChange,
     StoredFinding,
+    WaitingHint,
+    Watch,
     WrittenFix,
 )
 from bridge.store.store import Store
@@ -26,6 +30,7 @@ __all__ = [
     "AuditEvent",
     "FindingHead",
     "FixRecord",
+    "Hint",
     "JudgedFinding",
     "PrecisionRow",
     "Push",
@@ -34,6 +39,9 @@ __all__ = [
     "Run",
     "SampledFinding",
     "Store",
+    "StoredChange",
     "StoredFinding",
+    "WaitingHint",
+    "Watch",
     "WrittenFix",
 ]

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from bridge.core.annotations import Annotation, Item, LabelSet, Prediction, Record
 from bridge.core.assignment import Seating, Who
+from bridge.core.changes import Change
 from bridge.core.findings import Finding, Fix, Verdict
 from bridge.errors import DataError, LabelbridgeError
 
@@ -156,6 +157,18 @@ def forget(note: FixNote) -> None:
     """For fixes that nobody will undo."""
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What changed in a target behind a cursor.
+
+    ``cursor`` is for the next call, in the tool's own terms; ``more`` says that there is more to read at once.
+    """
+
+    items: tuple[Change, ...]
+    cursor: str
+    more: bool = False
+
+
 class AnnotationTool(Protocol):
     """One target of one tool; see the module's text for what it MUST and MUST NOT do."""
 
@@ -227,4 +240,13 @@ class AnnotationTool(Protocol):
 
         An object that was deleted comes back with all that the tool knew of it. What was undone before, by whomever,
         is ``ALREADY`` so; anything else is a conflict, and nothing is written.
+        """
+
+    def read_changes(self, cursor: str | None) -> Changes:
+        """What changed behind the cursor of an earlier call; None reports every item, and all work that there is.
+
+        MUST rest on the tool's own clock, never on ours, and read an overlap again: the clocks of several servers
+        differ, and a change may become visible later than the moment it bears. What was reported once MUST NOT be
+        reported again unless it changed. One or two requests where nothing changed, whatever the target's size; where
+        much did, a bounded number, and ``more``. A cursor that cannot be read counts as None: nothing is lost.
         """

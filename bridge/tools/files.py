@@ -17,6 +17,7 @@ from bridge.formats.coco import CocoDataset
 from bridge.formats.voc import VocDataset
 from bridge.formats.yolo import YoloDataset
 from bridge.tools import (
+    Changes,
     FixNote,
     FixOrder,
     FixResult,
@@ -125,6 +126,9 @@ class FilesTool:
 
     def undo_fixes(self, orders: Sequence[UndoOrder]) -> list[FixResult]:
         raise self._read_only("fixes cannot be undone")
+
+    def read_changes(self, cursor: str | None) -> Changes:
+        raise self._read_only("nobody works in it whose changes could be followed")
 
     def _predicted(self, record: Record, predictions: Mapping[str, tuple[Prediction, ...]]) -> Record:
         if record.item.name not in predictions:

@@ -31,6 +31,7 @@ from bridge.errors import (
 from bridge.images import size_of
 from bridge.net import origin_of, public_url
 from bridge.tools import (
+    Changes,
     FixNote,
     FixOrder,
     FixResult,
@@ -45,6 +46,7 @@ from bridge.tools import (
     forget,
 )
 from bridge.tools.fix_rules import conflicts
+from bridge.tools.label_studio_changes import read_task_changes
 from bridge.tools.label_studio_client import LabelStudioClient, Row, task_filter
 from bridge.tools.label_studio_fixes import Sheet
 from bridge.tools.label_studio_records import image_reference, predictions_from_entry, record_from_task, text_of
@@ -204,6 +206,13 @@ class LabelStudio:
             return sheet.undo_all(group)
 
         return self._in_submissions(orders, work, forget)
+
+    def read_changes(self, cursor: str | None) -> Changes:
+        """See :meth:`bridge.tools.AnnotationTool.read_changes`. One request where nothing changed.
+
+        Drafts and predictions change nothing. A person who changes a task's data or meta data changes it.
+        """
+        return read_task_changes(self.client, self.project_id, cursor)
 
     def flag_tab(self, item_ids: Sequence[str], title: str = "Flagged") -> str:
         """A tab in this project's Data Manager that shows these items; made once, then updated. Answers its address.
