@@ -1,16 +1,12 @@
 """Label Studio as an annotation tool: one project is one target, ``ls:project/7``.
 
-Observed on Label Studio 1.23.2, Community edition. It has no locks and no versions: between reading an annotation and
-writing it back lies a moment (one round trip) in which a person's change would be overwritten. Everything else that a
-person did since the scoring is seen and makes the fix a conflict, unsubmitted drafts included.
+Observed on Label Studio 1.23.2, Community edition. It has no locks and no versions: what that means for fixes says
+:mod:`bridge.tools.label_studio_submissions`.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
-from typing import TypeVar
 from urllib.parse import urlsplit
 
 from bridge.core.annotations import Box, Item, LabelSet, Record, digest
@@ -35,7 +31,6 @@ from bridge.tools import (
     FixNote,
     FixOrder,
     FixResult,
-    Outcome,
     Page,
     Prelabel,
     PushedCase,
@@ -45,16 +40,13 @@ from bridge.tools import (
     UndoOrder,
     forget,
 )
-from bridge.tools.fix_rules import conflicts
 from bridge.tools.label_studio_changes import read_task_changes
 from bridge.tools.label_studio_client import LabelStudioClient, Row, task_filter
-from bridge.tools.label_studio_fixes import Sheet
 from bridge.tools.label_studio_records import image_reference, predictions_from_entry, record_from_task, text_of
 from bridge.tools.label_studio_review import ReviewDesk
+from bridge.tools.label_studio_submissions import Submissions
 
 _WHO = {"others": "the annotator does not judge their own work", "annotator": "only the annotator judges"}
-Note = Callable[[FixNote], None]
-Order = TypeVar("Order", FixOrder, UndoOrder)
 
 _BATCH = 100
 """Tasks named in one request: their ids stand in the address, and proxies refuse long ones."""
@@ -190,22 +182,14 @@ class LabelStudio:
     def apply_fixes(self, orders: Sequence[FixOrder], note: Callable[[FixNote], None] = forget) -> list[FixResult]:
         """See :meth:`bridge.tools.AnnotationTool.apply_fixes`.
 
-        All fixes of one submission are written together: three requests (read, look for drafts, write), and one more
-        for the text that spans are in.
+        All fixes of one submission are written together: four requests (read, look for drafts, read again, write), and
+        one more for the text that spans are in. One request reads the labels, which somebody may have changed.
         """
-
-        def work(sheet: Sheet, group: Sequence[FixOrder]) -> list[FixResult]:
-            return [sheet.apply(order) for order in group]
-
-        return self._in_submissions(orders, work, note)
+        return self._submissions().apply(orders, note)
 
     def undo_fixes(self, orders: Sequence[UndoOrder]) -> list[FixResult]:
         """See :meth:`bridge.tools.AnnotationTool.undo_fixes`. As many requests as writing the fixes took."""
-
-        def work(sheet: Sheet, group: Sequence[UndoOrder]) -> list[FixResult]:
-            return sheet.undo_all(group)
-
-        return self._in_submissions(orders, work, forget)
+        return self._submissions().undo(orders)
 
     def read_changes(self, cursor: str | None) -> Changes:
         """See :meth:`bridge.tools.AnnotationTool.read_changes`. One request where nothing changed.
@@ -328,72 +312,6 @@ class LabelStudio:
             self.client.patch_project(self.project_id, {"model_version": model, "show_collab_predictions": True})
         self._shown_model = model
 
-    def _in_submissions(
-        self, orders: Sequence[Order], work: Callable[[Sheet, Sequence[Order]], list[FixResult]], note: Note
-    ) -> list[FixResult]:
-        groups: dict[str, list[int]] = {}
-        for index, order in enumerate(orders):
-            groups.setdefault(order.finding.submission_id, []).append(index)
-        results: dict[int, FixResult] = {}
-        for submission_id, indices in groups.items():
-            group = [orders[i] for i in indices]
-            try:
-                done = self._in_submission(submission_id, group, work, note)
-            except NotFound:
-                done = conflicts(group, f"task {group[0].finding.item_id} or its annotation was deleted meanwhile")
-            results.update(zip(indices, done, strict=True))
-        return [results[i] for i in range(len(orders))]
-
-    def _in_submission(
-        self,
-        submission_id: str,
-        orders: Sequence[Order],
-        work: Callable[[Sheet, Sequence[Order]], list[FixResult]],
-        note: Note,
-    ) -> list[FixResult]:
-        """Do ``work`` on the regions of one submission, and write what it made of them."""
-        if not submission_id.isdigit():
-            return conflicts(orders, "the finding is about the item, not about somebody's submission")
-        try:
-            annotation = self.client.annotation(int(submission_id))
-        except NotFound:
-            return conflicts(orders, f"annotation {submission_id} no longer exists")
-        reason = _unfit(annotation, orders[0].finding)
-        if reason:
-            return conflicts(orders, reason)
-        item_id = orders[0].finding.item_id
-        size = functools.cache(lambda: self._size_of_task(item_id))
-        sheet = Sheet(annotation["result"], self._label_config(), submission_id, size, self._text_of_task(item_id))
-        results = work(sheet, orders)
-        if any(r.outcome is Outcome.APPLIED for r in results):
-            editor = self._somebody_editing(annotation)
-            if editor:
-                return [
-                    replace(r, outcome=Outcome.CONFLICT, message=editor) if r.outcome is Outcome.APPLIED else r
-                    for r in results
-                ]
-            for one in sheet.notes:
-                note(one)
-            self._write(int(submission_id), sheet.result)
-        return results
-
-    def _write(self, annotation_id: int, result: list[Row]) -> None:
-        stored = self.client.patch_annotation(annotation_id, {"result": result}).get("result")
-        if stored != result:
-            raise ToolError(
-                f"Label Studio stored other regions in annotation {annotation_id} than were written",
-                expected="the same regions",
-                todo="Open the task and compare; run the same command again",
-            )
-
-    def _somebody_editing(self, annotation: Row) -> str | None:
-        """Whose unsubmitted draft of this annotation is newer than it; None when there is none."""
-        for draft in self.client.drafts(int(annotation["task"])):
-            newer = str(draft.get("updated_at") or "") > str(annotation.get("updated_at") or "")
-            if draft.get("annotation") == annotation.get("id") and newer:
-                return f"{draft.get('user') or 'somebody'} has changed it and not yet submitted"
-        return None
-
     def _size_of_task(self, item_id: str) -> Size:
         """The image's size where no region of an annotation tells it: from predictions, else from the file."""
         task, config = self._task(item_id), self._label_config()
@@ -414,23 +332,15 @@ class LabelStudio:
             raise NotFound(f"project {self.project_id} has no task {item_id}")
         return tasks[0]
 
+    def _submissions(self) -> Submissions:
+        self._project = self._config = None
+        return Submissions(self.client, self._label_config(), self._size_of_task, self._text_of_task)
+
     def _reviews(self) -> ReviewDesk:
         if self._desk is None:
             project, config = self._read_project()
             self._desk = ReviewDesk(self.client, self.project_id, project, config.media, self.size_of_item)
         return self._desk
-
-
-def _unfit(annotation: Row, finding: Finding) -> str:
-    """Why nothing can be written into an annotation; empty where it can."""
-    result = annotation.get("result")
-    if str(annotation.get("task")) != finding.item_id:
-        return f"annotation {finding.submission_id} now belongs to another task"
-    if annotation.get("was_cancelled"):
-        return "the task was skipped since it was scored"
-    if not isinstance(result, list) or not all(isinstance(region, dict) for region in result):
-        return f"annotation {finding.submission_id} holds no list of regions"
-    return ""
 
 
 def _has_version(task: Row, model: str) -> bool:

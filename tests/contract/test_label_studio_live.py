@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,14 @@ import pytest
 from fakes.canned_server import CannedServer
 from harness import Photo, finding
 from label_studio_harness import LabelStudioHarness
-from live import Studio
+from live import CONFIG, Studio
 
 from bridge.core.annotations import Box, Item
 from bridge.core.findings import ErrorType, Fix
 from bridge.demo.label_studio_server import LabelStudioServer
 from bridge.dialects.label_studio import parse_label_config
 from bridge.errors import AuthError, ImageError, NotFound, ToolError
-from bridge.tools import FixOrder, Outcome
+from bridge.tools import FixOrder, FixResult, Outcome
 from bridge.tools.label_studio import LabelStudio
 from bridge.tools.label_studio_client import LabelStudioClient, task_filter
 from bridge.tools.label_studio_connect import Backend, connect, disconnect, probe
@@ -163,6 +163,52 @@ class TestFixes:
         assert [a.label for a in tool.read_records([record.item.id])[record.item.id].submissions[0].annotations] == [
             "cat"
         ]
+
+
+class TestRaces:
+    """What people do between the moment a submission is read and the moment a fix is written into it."""
+
+    def between(self, cat: LabelStudioHarness, act: Callable[[], object]) -> list[FixResult]:
+        """Write a fix; ``act`` comes after drafts were looked for, once."""
+        order, drafts, acts = add(cat), cat.client.drafts, [act]
+
+        def looking(task: int) -> list[dict[str, Any]]:
+            found = drafts(task)
+            if acts:
+                acts.pop()()
+            return found
+
+        cat.client.drafts = looking  # type: ignore[method-assign]
+        return cat.tool.apply_fixes([order])
+
+    def test_an_edit_beside_the_fix_is_kept(self, cat: LabelStudioHarness) -> None:
+        submission = cat.tool.read_page(None, 1).records[0].submissions[0].id
+        results = self.between(cat, lambda: cat.edit(submission, add=[("cat", Box(300, 20, 340, 60))]))
+        assert [r.outcome for r in results] == [Outcome.APPLIED]
+        assert len(cat.raw(submission)) == 3
+
+    def test_an_edit_of_the_same_thing_is_a_conflict(self, cat: LabelStudioHarness) -> None:
+        submission = cat.tool.read_page(None, 1).records[0].submissions[0].id
+        near = Box(FREE.x1, FREE.y1, FREE.x2, FREE.y2 - 20)
+        results = self.between(cat, lambda: cat.edit(submission, add=[("dog", near)]))
+        assert [r.outcome for r in results] == [Outcome.CONFLICT]
+        assert len(cat.raw(submission)) == 2
+
+    @pytest.mark.parametrize("what", ["annotations", "tasks"])
+    def test_what_is_deleted_is_a_conflict(self, cat: LabelStudioHarness, what: str) -> None:
+        record = cat.tool.read_page(None, 1).records[0]
+        number = record.item.id if what == "tasks" else record.submissions[0].id
+        results = self.between(cat, lambda: cat.studio.client.call("DELETE", f"/api/{what}/{number}/"))
+        assert [r.outcome for r in results] == [Outcome.CONFLICT]
+
+    def test_a_label_that_was_taken_away_is_a_conflict(self, cat: LabelStudioHarness) -> None:
+        """Label Studio lets nobody take a label that is in use, but any other."""
+        cat.tool.describe()
+        config = CONFIG.replace('<Label value="dog" background="#1f77b4"/>', "")
+        assert config != CONFIG
+        cat.studio.client.patch_project(cat.project.id, {"label_config": config})
+        (result,) = cat.tool.apply_fixes([add(cat)])
+        assert (result.outcome, "dog" in result.message) == (Outcome.CONFLICT, True)
 
 
 class TestBrowserViews:
