@@ -179,6 +179,14 @@ def _misfits(is_cvat: bool, own: ProjectSection, section: ProjectSection) -> Ite
     if own.push is not None and not is_cvat:
         for name in sorted(own.push.model_fields_set & set(_FOR_CVAT)):
             yield ("push", name), "expected it for targets in CVAT only"
+    reviewer = section.push.reviewer if section.push else "anyone"
+    if reviewer != "anyone" and not is_cvat:
+        yield (
+            ("push", "reviewer"),
+            f"expected anyone, as Label Studio's Community edition assigns nobody, found {reviewer!r}",
+        )
+    if section.push and reviewer == "others" and is_cvat and not section.push.assign_to:
+        yield ("push", "reviewer"), "expected assign_to beside it, with the users who review, found none"
 
 
 def _lacking(settings: Settings, sections: Mapping[str, ProjectSection]) -> Iterator[str]:
