@@ -141,10 +141,11 @@ class _Shared:
 def _share(tool: AnnotationTool, store: Store, ids: Sequence[str], options: PushOptions) -> _Shared:
     if not ids:
         return _Shared({}, 0)
-    findings = [stored.finding for stored in store.findings_of(ids)]
-    seating = tool.seats(findings, options.reviewer)
     # A sample of which a part goes is none.
     at_most = None if options.sample else options.open_per_reviewer
+    if options.reviewer == "anyone" and at_most is None:
+        ids = ids[: options.limit]  # somebody can judge each of them, so no further one will be needed
+    seating = tool.seats([stored.finding for stored in store.findings_of(ids)], options.reviewer)
     people = share(seating, options.reviewer, store.awaited(tool.target), at_most)
     seated = [(key, name) for key, name in zip(ids, people, strict=True) if name is not None]
     return _Shared(dict(seated[: options.limit]), len(ids) - len(seated))
