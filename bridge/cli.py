@@ -498,6 +498,8 @@ def accept(
     """Accept many findings without a reviewer. The next `sync` writes their fixes; `undo --batch` takes them back."""
     output, settings = Output(as_json), _settings(config)
     tool = wiring.open_target(target, settings)
+    if not tool.describe().writable:
+        raise UsageError(f"{target} is read-only: no fix could be written", expected="a target such as ls:project/7")
     options = AcceptOptions(min_score, tuple(types) if types else REVIEWED_TYPES, label, limit)
     with wiring.open_journal(settings, alone_with=None if dry_run else target) as journal:
         chosen = _find_run(journal.store, target, run)

@@ -238,11 +238,6 @@ class Verdict:
     source: str
     fix: Fix | None = None
 
-    @property
-    def is_bulk(self) -> bool:
-        """Whether nobody looked at this finding: somebody accepted many at once."""
-        return self.source.startswith(BULK)
-
 
 BULK = "bulk:"
 """Begins the source of a verdict that stands for many findings at once; the id of the batch follows."""

@@ -165,7 +165,8 @@ class IssueDesk:
         except AuthError as error:
             raise ToolError(
                 f"no issue can be made in job {job.id}: {error.found}",
-                expected="its assignee, the owner or assignee of its task or project, or a maintainer",
+                expected="its assignee, the owner or assignee of its task or project, or a maintainer"
+                + ("; outside an organization only an administrator may assign others" if case.reviewer else ""),
                 todo="Push as such a user; an organization's maintainer may do all that labelbridge does",
             ) from None
         return int(made["id"])
