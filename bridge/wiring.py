@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.clients import Clients
+from bridge.core.findings import State
 from bridge.core.label_map import LabelMap, match_labels
 from bridge.core.predictor import Predictor
 from bridge.core.provenance import Provenance
@@ -54,6 +55,15 @@ def utc_now() -> str:
 
 def fresh_id() -> str:
     return uuid.uuid4().hex[:12]
+
+
+def checkpoints_url(settings: Settings) -> str:
+    """Where the standing service keeps how far its journeys have come: every process of it must find it."""
+    if not settings.store_url.startswith("sqlite"):
+        return settings.store_url
+    folder = settings.home / "service"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return f"sqlite:///{(folder / 'journeys.db').absolute()}"
 
 
 _WAIT_S = 60.0
@@ -145,6 +155,9 @@ class SourceOptions:
     cross_fit: bool = False
 
 
+#: As :func:`load_model`.
+Load = Callable[[SourceOptions, str, float | None], Predictor]
+
 FAINTEST = 0.05
 """Scoring wants a model's doubts too: a faint prediction tells a hard object from an invented one."""
 
@@ -198,8 +211,10 @@ def model_source(
     return ModelPredictions(reader, predictor, label_of, settings.predict_batch, threshold, origin, probes)
 
 
-def prediction_source(tool: AnnotationTool, options: SourceOptions, settings: Settings) -> PredictionSource:
-    """The source that the options name; without any, what the tool already holds."""
+def prediction_source(
+    tool: AnnotationTool, options: SourceOptions, settings: Settings, load: Load = load_model
+) -> PredictionSource:
+    """The source that the options name; without any, what the tool already holds. ``load`` is how models are had."""
     chosen = {"--predictions": options.predictions, "--detector": options.detector, "--cross-fit": options.cross_fit}
     given = [name for name, value in chosen.items() if value]
     if len(given) > 1:
@@ -207,10 +222,10 @@ def prediction_source(tool: AnnotationTool, options: SourceOptions, settings: Se
     if options.predictions:
         return _file_source(tool, options)
     if options.cross_fit:
-        return _cross_fit_source(tool, options, settings)
+        return _cross_fit_source(tool, options, settings, load)
     if options.detector:
         threshold = FAINTEST if options.threshold is None else options.threshold
-        predictor = load_model(options, settings.device, threshold)
+        predictor = load(options, settings.device, threshold)
         mapping = map_labels(tool, predictor, options.label_map)
         origin = _origin(options.detector, predictor, settings)
         return model_source(tool, predictor, mapping, settings, threshold, origin, probes=True)
@@ -230,14 +245,24 @@ def _origin(detector: str, predictor: Predictor, settings: Settings) -> Provenan
     return own or TrainedModels(training_folder(settings)).provenance(predictor.name)
 
 
-def _cross_fit_source(tool: AnnotationTool, options: SourceOptions, settings: Settings) -> CrossFitPredictions:
+def _cross_fit_source(
+    tool: AnnotationTool, options: SourceOptions, settings: Settings, load: Load
+) -> CrossFitPredictions:
     training = latest(training_folder(settings), tool.target)
     threshold = FAINTEST if options.threshold is None else options.threshold
     manifest = training.folder / MANIFEST
-    final = load_model(SourceOptions(detector=str(manifest)), settings.device, threshold)
+    final = load(SourceOptions(detector=str(manifest)), settings.device, threshold)
     mapping, origin = map_labels(tool, final, options.label_map), manifest_provenance(manifest)
     source = model_source(tool, final, mapping, settings, threshold, origin, probes=True)
     return CrossFitPredictions(training, threshold, source)
+
+
+def flag_waiting(tool: AnnotationTool, store: Store) -> str | None:
+    """Show the items that await review in a tab of the project itself, where the tool has such tabs; its address."""
+    if not isinstance(tool, LabelStudio):
+        return None
+    waiting = store.findings(target=tool.target, states=(State.PUSHED,))
+    return tool.flag_tab(list(dict.fromkeys(s.finding.item_id for s in waiting)))
 
 
 def training_folder(settings: Settings) -> Path:

@@ -276,6 +276,11 @@ class Store:
         with self._read() as db:
             return findings.counts(db, run_id)
 
+    def states(self, target: str) -> dict[State, int]:
+        """How many findings of a target are in each state now; those that none is in are left out."""
+        with self._read() as db:
+            return findings.states(db, target)
+
     def transition(
         self, finding_id: str, event: Event, at: str, by: str, detail: Mapping[str, Any] | None = None
     ) -> State:

@@ -19,6 +19,8 @@ from bridge.store.texts import time_key
 
 #: Items named in one query; SQLite takes some thousands.
 _MANY = 500
+#: Changes by which it is decided whether to score: a target that was just connected may have any number of them.
+_MOST = 5000
 _TICK = timedelta(microseconds=1)
 
 
@@ -46,6 +48,7 @@ def waiting(db: Connection, target: str) -> Waiting:
     table, known = change_table, get(db, target)
     new = select(func.count()).where((table.c.target == target) & (table.c.kind == "new"))
     work = select(table.c.first_at, table.c.last_at).where((table.c.target == target) & (table.c.kind == "work"))
+    work = work.order_by(table.c.last_at).limit(_MOST)
     return Waiting(
         new_items=db.execute(new).scalar_one(),
         changed=tuple((parse_moment(r.first_at), parse_moment(r.last_at)) for r in db.execute(work)),

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import requests
-from ml_backend.listening import Servers, listen, url_of
 
+from bridge.listening import Servers, listen, url_of
 from bridge.service.group_commit import HintStore
 from bridge.service.receiver import make_receiver
 
