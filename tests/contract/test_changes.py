@@ -11,7 +11,7 @@ from fakes.tool_memory import Remembered
 from live import Studio
 
 from bridge.errors import ConfigError, NotFound, ToolError
-from bridge.tools import Changes
+from bridge.tools import Changes, change_log
 from bridge.tools.cvat import Cvat
 from bridge.tools.cvat_client import CvatClient, Login
 from bridge.tools.cvat_target import parse_target
@@ -23,7 +23,8 @@ def told(changes: Changes) -> list[tuple[str, str]]:
     return sorted((change.kind, change.item_id) for change in changes.items)
 
 
-def test_everything_that_people_do_in_label_studio(studio: Studio) -> None:
+def test_everything_that_people_do_in_label_studio(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(change_log, "NEWEST", 2)  # so that more than a page changes
     project = studio.project([(32, 32)] * 5)
     client, tool = studio.client, LabelStudio(studio.client, project.id)
     first, second, third, fourth, last = project.tasks
@@ -131,6 +132,18 @@ def test_a_cvat_project_changes_with_its_submitted_jobs(world: World) -> None:
     tool.client.delete_task(world.two)
     changes = tool.read_changes(changes.cursor)
     assert told(changes) == [("work", f"{world.two}/{n}") for n in range(5)]
+    assert told(tool.read_changes(changes.cursor)) == []
+
+
+def test_more_changes_than_a_page_holds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(change_log, "NEWEST", 1)
+    tool = world.open(f"cvat:project/{world.project}")
+    changes = tool.read_changes(None)
+    assert len(changes.items) == 7
+    for job in (*world.jobs(world.one), *world.jobs(world.two)):
+        world.set(job, state="completed")
+    changes = tool.read_changes(changes.cursor)
+    assert [kind for kind, _ in told(changes)] == ["work"] * 7
     assert told(tool.read_changes(changes.cursor)) == []
 
 
