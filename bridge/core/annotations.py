@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 from typing import Any, Literal
 
 from bridge.errors import DataError
@@ -155,6 +155,25 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class Relabeled:
+    """An accepted fix that an object shows: its label, its place or the object itself came about by it.
+
+    Attributes:
+        finding, run: ids of the finding and of the run that found it last.
+        model: whose predictions suggested the fix; empty where no model did.
+        scorer: what found it.
+        accepted_by, accepted_at: the reviewer, and the tool's own time of their verdict.
+    """
+
+    finding: str
+    run: str
+    model: str
+    scorer: str
+    accepted_by: str
+    accepted_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Annotation:
     """One object as a person labelled it.
 
@@ -162,12 +181,14 @@ class Annotation:
         id: unique within the target, stable while the tool keeps the object.
         label: class name. Labels are matched by name, never by id.
         origin: ``manual``, or ``prediction`` (a suggestion accepted untouched), ``prediction-changed``.
+        relabeled: the accepted fixes that it shows, as far as somebody has looked; no part of what makes two equal.
     """
 
     id: str
     label: str
     shape: Shape
     origin: Literal["manual", "prediction", "prediction-changed"] = "manual"
+    relabeled: tuple[Relabeled, ...] = field(default=(), compare=False)
 
     @property
     def revision(self) -> str:
@@ -309,6 +330,8 @@ def record_to_dict(record: Record) -> dict[str, Any]:
     more = [item.split] if item.split else []
     if item.text is not None:
         more = [item.split, item.text]
+    objects = [a for s in record.submissions for a in s.annotations]
+    relabeled = {a.id: [list(astuple(r)) for r in a.relabeled] for a in objects if a.relabeled}
     return {
         "item": [item.id, item.name, item.image, item.width, item.height, *more],
         "submissions": [
@@ -321,15 +344,23 @@ def record_to_dict(record: Record) -> dict[str, Any]:
         "samples": list(record.samples),
         "thumbnail": record.thumbnail.hex(),
         "probes": [probe_to_list(p) for p in record.probes],
+        # Not among the submissions: what people submitted stays the same work, whoever finds out where it came from.
+        **({"relabeled": relabeled} if relabeled else {}),
     }
 
 
 def record_from_dict(data: Mapping[str, Any]) -> Record:
     """Inverse of :func:`record_to_dict`."""
+
+    def fixes(annotation_id: str) -> tuple[Relabeled, ...]:
+        return tuple(Relabeled(*r) for r in data.get("relabeled", {}).get(annotation_id, ()))
+
     return Record(
         item=Item(*data["item"]),
         submissions=tuple(
-            Submission(sid, who, tuple(Annotation(a, label, shape_from_list(s), o) for a, label, s, o in objects))
+            Submission(
+                sid, who, tuple(Annotation(a, label, shape_from_list(s), o, fixes(a)) for a, label, s, o in objects)
+            )
             for sid, who, objects in data["submissions"]
         ),
         predictions=tuple(Prediction(label, shape_from_list(s), c, m) for label, s, c, m in data["predictions"]),

@@ -18,8 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from bridge.core.annotations import digest
 from bridge.errors import Busy, LabelbridgeError, StoreError
+from bridge.store.engine import explained
 
 T = TypeVar("T")
 
@@ -132,6 +135,9 @@ def _run(database: Path, executor: str, version: str, journey: Callable[[Step], 
     except LabelbridgeError:
         finished = True
         raise
+    except SQLAlchemyError as error:
+        # The journey stays unfinished: it goes on when there is space again, or whatever else it was.
+        raise explained(error, str(database)) from error
     finally:
         # After Ctrl-C the step under way ends by itself, and no further one starts.
         stopped.set()

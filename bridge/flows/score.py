@@ -22,6 +22,7 @@ from bridge.flows.fixed import is_fixed, order_of
 from bridge.flows.independence import Independence
 from bridge.flows.progress import Progress
 from bridge.flows.recall import recalled
+from bridge.flows.relabeled import AcceptedFixes
 from bridge.flows.sources import PredictionSource
 from bridge.images import decode_small, size_of
 from bridge.scorers import RecordReview, Scorer, explain
@@ -155,10 +156,12 @@ def score(
 
     def journey(step: Step) -> ScoreResult:
         begun = step("begin", lambda: _begin(tool, source, scorer, journal, options))
+        fixes = AcceptedFixes.of(journal.store, tool.target)
         pages: list[_PageResult] = []
         cursor: str | None = None
         while True:
-            reading = partial(_page, tool, source, journal.store, begun, len(pages), cursor, page_size, options)
+            place = _Place(len(pages), cursor, page_size)
+            reading = partial(_page, tool, source, journal.store, fixes, begun, place, options)
             pages.append(step(f"page {len(pages)}", reading))
             progress("reading", sum(p.counts.items for p in pages), begun.info.items)
             cursor = pages[-1].next
@@ -192,26 +195,34 @@ def _begin(
     return _Begun(run_id, info, earlier)
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Which page of the target becomes which chunk of the run's snapshot."""
+
+    position: int
+    after: str | None
+    limit: int
+
+
 def _page(
     tool: AnnotationTool,
     source: PredictionSource,
     store: Store,
+    fixes: AcceptedFixes,
     begun: _Begun,
-    position: int,
-    after: str | None,
-    limit: int,
+    place: _Place,
     options: ScoreOptions,
 ) -> _PageResult:
-    page = tool.read_page(after, limit, model=source.model)
+    page = tool.read_page(place.after, place.limit, model=source.model)
     submitted = [record for record in page.records if record.submissions or record.problems]
-    known = recalled(store, begun.earlier, position, submitted) if begun.earlier else {}
+    known = recalled(store, begun.earlier, place.position, submitted) if begun.earlier else {}
     fresh, failures = source.attach([record for record in submitted if record.item.id not in known])
     known |= {record.item.id: record for record in fresh}
-    records = [known[record.item.id] for record in submitted]
+    records = [fixes.mark(known[record.item.id]) for record in submitted]
     # That an item names no image is told by its record.
     looks = [_look(tool, r.item) for r in page.records if r.item.image] if options.check_images else []
     records = _with_thumbnails(records, looks)
-    store.put_chunk(begun.run_id, position, records)
+    store.put_chunk(begun.run_id, place.position, records)
     counts = Counts(
         items=len(page.records),
         submissions=sum(len(r.submissions) for r in records),

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
-from bridge.core.findings import UNDECIDED, Event, State, Verdict
+from bridge.core.annotations import shape_to_list
+from bridge.core.findings import UNDECIDED, Event, Finding, State, Verdict
 from bridge.core.moments import parse_moment
 from bridge.errors import DataError, NotFound
 from bridge.flows.durable import Step
@@ -166,7 +168,7 @@ def _fix(tool: AnnotationTool, ids: Sequence[str], journal: Journal) -> _Written
     for order, result in zip(orders, tool.apply_fixes(orders), strict=True):
         at = journal.now()
         event = Event.CONFLICT if result.outcome is Outcome.CONFLICT else Event.APPLY
-        before = {"label": order.finding.label, "revisions": list(order.finding.revisions)}
+        before = _before(order.finding)
         store.record_fix(order.finding.id, result.outcome, result.message, before, order.fix.to_dict(), at)
         if store.finding(order.finding.id).state is State.ACCEPTED:
             store.transition(order.finding.id, event, at, "labelbridge", {"message": result.message})
@@ -174,6 +176,17 @@ def _fix(tool: AnnotationTool, ids: Sequence[str], journal: Journal) -> _Written
         if result.outcome is Outcome.CONFLICT:
             conflicts.append(f"{order.finding.item_name}: {result.message}")
     return _Written(tuple(outcomes), tuple(conflicts))
+
+
+def _before(finding: Finding) -> dict[str, Any]:
+    shape = finding.current_shape
+    return {
+        "submission": finding.submission_id,
+        "objects": list(finding.annotation_ids),
+        "label": finding.label,
+        "shape": None if shape is None else shape_to_list(shape),
+        "revisions": list(finding.revisions),
+    }
 
 
 def _verify(tool: AnnotationTool, ids: Sequence[str], journal: Journal) -> Counter[str]:

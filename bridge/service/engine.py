@@ -7,8 +7,11 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from bridge.errors import LabelbridgeError
 from bridge.flows.durable import Step, Stopped, configure_dbos
+from bridge.store.engine import explained
 
 #: Takes the journey of a name through a target, in steps, and says in a sentence what came of it.
 Work = Callable[[str, str, Step], str]
@@ -74,6 +77,9 @@ class Engine:
         except LabelbridgeError:
             finished = True
             raise
+        except SQLAlchemyError as error:
+            # It stays cut off, and goes on when there is space again, or whatever else it was.
+            raise explained(error, "of the checkpoints") from error
         finally:
             if finished:
                 DBOS.delete_workflow(name)

@@ -80,7 +80,7 @@ class Journeys:
         model = self._models.load(project.model, settings.device)
         mapping = wiring.map_labels(tool, model, project.model.label_map)
         source = wiring.model_source(tool, model, mapping, settings, project.model.threshold)
-        result = prelabel(tool, source, durable=Inline(step), page_size=settings.push_chunk, progress=silent)
+        result = prelabel(tool, source, self._journal(step), page_size=settings.push_chunk, progress=silent)
         step("strike", lambda: self._store.strike(tool.target, "new", seen))
         self._tell(tool.target, result.failures)
         return f"{result.written} of {result.items} items pre-labelled: {result.predictions} suggestions"

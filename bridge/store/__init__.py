@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from bridge.store.chain import Mark
 from bridge.store.rows import (
     AuditEvent,
     FindingHead,
@@ -31,6 +32,7 @@ __all__ = [
     "FixRecord",
     "Hint",
     "JudgedFinding",
+    "Mark",
     "PrecisionRow",
     "Push",
     "PutCounts",

@@ -56,15 +56,14 @@ def put(db: Connection, run_id: str, found: Sequence[Finding], at: str | None, b
     batch = _Batch()
     for key, finding in best.items():
         state, first_run = known.get(key, (State.OPEN, run_id))
+        body = finding.to_dict()
         if key not in known:
             batch.new += 1
-            detail = {"run": run_id, "item": finding.item_id, "error": str(finding.error), "score": finding.score}
-            batch.entries.append(audit.Entry(at, by, "finding.new", key, detail))
+            batch.entries.append(audit.Entry(at, by, "finding.new", key, {"run": run_id, **body}))
         elif state is State.WITHDRAWN:
             state = transition(state, Event.REOPEN)
             batch.reopened += 1
             batch.entries.append(_moved(key, Event.REOPEN, State.WITHDRAWN, state, at, by, {"run": run_id}))
-        body = finding.to_dict()
         if key in held:
             body = held[key] | {name: body[name] for name in _ALWAYS_NEW}
         batch.rows.append(_row(body, state, first_run, run_id))

@@ -28,6 +28,7 @@ from bridge.store import (
     verdicts,
     watches,
 )
+from bridge.store.chain import Mark
 from bridge.store.exclusive import exclusive
 from bridge.store.rows import (
     AuditEvent,
@@ -197,9 +198,9 @@ class Store:
         if known is not None:
             return known
         # Hashing a large snapshot takes long, so it is done before anyone is locked out.
-        value = snapshots.hash_of(self.chunks(run_id))
+        value, annotators = snapshots.hash_of(self.chunks(run_id))
         with self._write() as db:
-            return snapshots.seal(db, run_id, value, layout, SELF)
+            return snapshots.seal(db, run_id, value, annotators, layout, SELF)
 
     # --- findings ---------------------------------------------------------------------------------------------------
 
@@ -515,16 +516,35 @@ class Store:
         with self._read() as db:
             return audit.select_events(db, subject, limit)
 
-    def verify_events(self) -> list[str]:
+    def note(self, kind: str, subject: str, detail: Mapping[str, Any], at: str, *, by: str = SELF) -> bool:
+        """Note in the audit log what is kept nowhere else. Secrets MUST NOT be in it, nor what images show.
+
+        Returns:
+            False when the last such note about ``subject`` says the same, which is left to stand for both.
+        """
+        with self._write() as db:
+            return audit.note(db, audit.Entry(at, by, kind, subject, detail))
+
+    def event_rows(self, first: int = 1) -> Iterator[dict[str, Any]]:
+        """Audit events from number ``first`` on, a thousand at a time, as they are stored: ``detail`` is a text."""
+        while True:
+            with self._read() as db:
+                rows = audit.rows_from(db, first, 1000)
+            if not rows:
+                return
+            yield from rows
+            first = rows[-1]["seq"] + 1
+
+    def verify_events(self, kept: Mark | None = None) -> list[str]:
         """Check the whole audit log; one sentence for each event that was changed, removed or moved.
 
-        Whoever can write the database can also forge a whole new chain. Keep :meth:`audit_head` elsewhere to
-        recognise that too.
+        Whoever can write the database can also forge a whole new chain, or cut off its end. ``kept`` is an earlier
+        :meth:`audit_head`, which was noted elsewhere: it shows that too.
         """
         with self._read() as db:
-            return audit.verify(db)
+            return audit.verify(db, kept)
 
-    def audit_head(self) -> tuple[int, str]:
+    def audit_head(self) -> Mark:
         """Number and hash of the last audit event."""
         with self._read() as db:
             return audit.head(db)

@@ -26,6 +26,7 @@ def record(db: Connection, verdict: Verdict, at: str) -> bool:
     if db.execute(select(verdicts.c.seq).where(same)).first() is not None:
         return False
     fix = None if verdict.fix is None else verdict.fix.to_dict()
+    judged = {name: finding[name] for name in ("scorer", "error", "label", "score")}
     db.execute(
         insert(verdicts).values(
             finding_id=verdict.finding_id,
@@ -34,16 +35,13 @@ def record(db: Connection, verdict: Verdict, at: str) -> bool:
             decided_at=verdict.decided_at,
             decided_key=time_key(verdict.decided_at),
             source=verdict.source,
-            scorer=finding["scorer"],
-            error=finding["error"],
-            label=finding["label"],
-            score=finding["score"],
+            **judged,
             fix=None if fix is None else dump(fix),
             recorded_at=at,
         )
     )
-    detail = {"decision": verdict.decision, "decided_at": verdict.decided_at, "source": verdict.source, "fix": fix}
-    audit.append(db, [audit.Entry(at, verdict.reviewer, "verdict", verdict.finding_id, detail)])
+    told = {"decision": verdict.decision, "decided_at": verdict.decided_at, "source": verdict.source, "fix": fix}
+    audit.append(db, [audit.Entry(at, verdict.reviewer, "verdict", verdict.finding_id, told | judged)])
     return True
 
 
