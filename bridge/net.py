@@ -31,7 +31,7 @@ from requests_hardened.ip_filter_adapter import IPFilterAdapter
 from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
-from bridge.errors import AuthError, ConfigError, NotFound, ToolBusy, ToolError, ToolUnreachable
+from bridge.errors import AuthError, ConfigError, NotFound, ToolError, ToolUnreachable
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -211,7 +211,7 @@ class HttpClient:
         OPTIONS, PUT and DELETE). A request that certainly did not arrive is always repeated.
 
         Raises:
-            ToolUnreachable: no answer, or not in time, or 502, 503, 504 to the end; ``ToolBusy`` where it is 429.
+            ToolUnreachable: no answer, or not in time, or 429, 502, 503, 504 to the end.
             AuthError: 401 or 403.
             NotFound: 404.
             ToolError: any other error status, a forbidden address, too large or endless an answer.
@@ -373,11 +373,9 @@ class HttpClient:
         if reply.status == 404:
             raise NotFound(found, todo="Check the id, and whether the token's user can see it" if here else "")
         if reply.status in _BUSY:
-            unreachable = (
-                ToolBusy(found, todo="Try again in a minute, with fewer requests at once")
-                if reply.status == 429
-                else ToolUnreachable(found, todo=f"Is {who} up behind its proxy? Try again in a minute")
-            )
+            down = f"Is {who} up behind its proxy? Try again in a minute"
+            todo = "Try again in a minute, with less at once" if reply.status == 429 else down
+            unreachable = ToolUnreachable(found, todo=todo)
             unreachable.retry_after_s = _retry_after(reply)
             raise unreachable
         raise ToolError(found)

@@ -10,7 +10,7 @@ import pytest
 from fakes.canned_server import CannedServer
 
 from bridge.errors import AuthError, ConfigError, LabelbridgeError, NotFound, ToolError, ToolUnreachable
-from bridge.net import HttpClient, Limits, origin_of, public_url
+from bridge.net import HttpClient, Limits, Reply, origin_of, public_url
 
 
 @pytest.fixture
@@ -78,6 +78,31 @@ def test_gives_up_after_its_attempts(server: CannedServer, make: Make) -> None:
     with pytest.raises(ToolUnreachable, match="503"):
         client.request("GET", "/x")
     assert client.requests_made == 3
+
+
+def test_a_client_that_asks_once_hands_on_how_long_to_wait(server: CannedServer, make: Make) -> None:
+    server.on("/x", (429, {"retry-after": "77"}, b""), (503, {}, b""))
+    client = make(limits=Limits(attempts=1))
+    for asked in (77, None):
+        with pytest.raises(ToolUnreachable) as caught:
+            client.request("GET", "/x")
+        assert caught.value.retry_after_s == asked
+    assert client.requests_made == 2
+
+
+def test_each_request_keeps_the_pace_repetitions_included(server: CannedServer, make: Make) -> None:
+    paces: list[None] = []
+    server.on("/x", (503, {}, b""), (302, {"location": "/y"}, b""))
+    server.on("/y", (200, {}, b"1"))
+    client = make(pace=lambda: paces.append(None), sleep=lambda _: None)
+    client.request("GET", "/x")
+    assert len(paces) == client.requests_made == 3
+
+
+def test_the_servers_clock() -> None:
+    dated = Reply(200, {"date": "Sun, 29 Nov 2026 19:09:34 GMT"}, b"", "")
+    assert dated.moment == "2026-11-29T19:09:34+00:00"
+    assert Reply(200, {}, b"", "").moment == Reply(200, {"date": "noon"}, b"", "").moment == ""
 
 
 def test_what_may_have_arrived_is_not_posted_twice(server: CannedServer, make: Make) -> None:
