@@ -105,6 +105,7 @@ def label_studio_client(settings: Settings) -> LabelStudioClient:
         settings.label_studio_api_key.get_secret_value(),
         timeout=settings.request_timeout_s,
         private_networks=settings.private_networks,
+        hidden=[s.get_secret_value() for s in (settings.backend_password, settings.backend_token) if s],
     )
 
 
@@ -351,6 +352,7 @@ def serve(
         nuclio_port=settings.nuclio_port,
         nuclio_direct_port=settings.nuclio_direct_port,
         nuclio_upstream=settings.nuclio_upstream,
+        own_names=settings.backend_names,
     )
 
 
