@@ -69,7 +69,7 @@ class CvatClient:
         self._login = login
         self._key = login.token
         self._lock = threading.Lock()
-        self._door = HttpClient(url, name=NAME, limits=limits, sleep=sleep)
+        self._door = HttpClient(url, name=NAME, hidden=(login.password,), limits=limits, sleep=sleep)
         self.http = HttpClient(url, name=NAME, auth=self._headers, limits=limits, sleep=sleep)
 
     @property

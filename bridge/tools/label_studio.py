@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from bridge.core.annotations import Box, Item, LabelSet, Record, digest
 from bridge.core.findings import Verdict
 from bridge.dialects.label_studio import LabelConfig, Size, box_entries, parse_label_config, prediction_entry
-from bridge.dialects.label_studio_storage import cloud_path
+from bridge.dialects.label_studio_storage import cloud_path, is_api
 from bridge.errors import AuthError, ConfigError, DataError, ImageError, NotFound, ToolError, ToolUnreachable
 from bridge.images import size_of
 from bridge.net import origin_of, public_url
@@ -97,6 +97,8 @@ class LabelStudio:
         """
         reference = self._reachable(item)
         own = self._is_own(reference)
+        if own and is_api(self.client.http.url(reference), self.client.url):
+            raise _image_error(item, f"{public_url(reference)!r} is an address of the API", "Correct the task's data")
         try:
             reply = self.client.call("GET", reference, accept=(403,), max_bytes=self._max_image_bytes)
         except ToolError as error:

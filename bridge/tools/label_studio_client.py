@@ -46,6 +46,7 @@ class LabelStudioClient:
         timeout: seconds to wait for an answer.
         allowed: origins in private networks that images may be fetched from.
         private_networks: whether images may be fetched from every private network.
+        hidden: further secrets that are sent to it, and are not to be shown should it repeat them.
         clock, sleep: replaced in tests.
 
     Raises:
@@ -60,11 +61,12 @@ class LabelStudioClient:
         timeout: float = 120.0,
         allowed: Iterable[str] = (),
         private_networks: bool = False,
+        hidden: Iterable[str] = (),
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         limits = Limits(read_s=timeout)
-        self._exchanger = HttpClient(url, name=NAME, limits=limits, sleep=sleep)
+        self._exchanger = HttpClient(url, name=NAME, hidden=(token.strip(),), limits=limits, sleep=sleep)
         _refuse_unusable(token, self._exchanger.base)
         self._auth = LabelStudioAuth(token, self._exchange, clock)
         self.http = HttpClient(
@@ -73,6 +75,7 @@ class LabelStudioClient:
             auth=self._auth.headers,
             allowed=allowed,
             private_networks=private_networks,
+            hidden=hidden,
             limits=limits,
             sleep=sleep,
         )
