@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import stat
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from pydantic import (
 from bridge.core.findings import ErrorType
 from bridge.core.worth import Worth
 from bridge.errors import ConfigError
+from bridge.yaml_text import load_yaml
 
 PREFIX = "LABELBRIDGE_"
 CONFIG_VARIABLE = "LABELBRIDGE_CONFIG"
@@ -220,6 +222,14 @@ class Settings(BaseModel):
             description="Secret that callers of the model server may show as a bearer token instead of a password.",
         ),
     ]
+    backend_names: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_listed),
+        Field(
+            default=(),
+            description="Host names under which the model server may be called without a password, comma-separated.",
+        ),
+    ]
     models: Annotated[
         Path | None,
         BeforeValidator(_expanded),
@@ -404,7 +414,13 @@ def _from_file(
     named = config if config is not None else Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None
     path = named if named is not None else Path(DEFAULT_FILE)
     try:
-        data = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
+        if named is None and path.exists() and _is_anybodys(path):
+            problems.append(
+                f"the settings file {path.absolute()} belongs to another user, or anybody may write to it: "
+                f"name it with --config or {CONFIG_VARIABLE} if you trust it"
+            )
+            return {}
+        data = load_yaml(path.expanduser().read_text(encoding="utf-8"))
     except FileNotFoundError:
         if named is not None:
             origin = "--config" if config is not None else CONFIG_VARIABLE
@@ -420,7 +436,10 @@ def _from_file(
         problems.append(f"the settings file {path} is not valid YAML{place}: {problem}")
         return {}
     except yaml.YAMLError:
-        problems.append(f"the settings file {path} is not valid YAML: expected plain text without control characters")
+        problems.append(
+            f"the settings file {path} is not valid YAML: expected plain text without control characters, dates and "
+            "numbers that are some, and no nesting without end"
+        )
         return {}
     if data is None:
         return {}
@@ -434,6 +453,12 @@ def _from_file(
         elif value is not None:
             given[str(key)] = _Given(value, str(path))
     return given
+
+
+def _is_anybodys(path: Path) -> bool:
+    """Whether others decide what is in a file that merely lies in the current folder: it can name programs to run."""
+    found = path.stat()
+    return found.st_uid not in (os.geteuid(), 0) or bool(found.st_mode & stat.S_IWOTH)
 
 
 def _from_environment(model: type[Settings], environ: Mapping[str, str], problems: list[str]) -> dict[str, _Given]:
