@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 from bridge import wiring
+from bridge.clients import cvat_client, label_studio_client
 from bridge.errors import LabelbridgeError
 from bridge.net import is_loopback
 from bridge.settings import Settings
@@ -87,7 +88,7 @@ def _open_doors(settings: Settings) -> Iterator[Check]:
 
 def _label_studio(settings: Settings, target: str | None, backend_url: str | None) -> list[Check]:
     try:
-        client = wiring.label_studio_client(settings)
+        client = label_studio_client(settings)
     except LabelbridgeError as error:
         return [_failed("Label Studio's settings", error)]
     project = target.rpartition("/")[2] if target else ""
@@ -97,7 +98,7 @@ def _label_studio(settings: Settings, target: str | None, backend_url: str | Non
 
 def _cvat(settings: Settings) -> Iterator[Check]:
     try:
-        client = wiring.cvat_client(settings)
+        client = cvat_client(settings)
         version = ".".join(map(str, client.version()))
         user = client.whoami()
     except LabelbridgeError as error:

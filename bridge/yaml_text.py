@@ -14,15 +14,18 @@ import yaml
 _MOST_VALUES = 1_000_000
 
 
-def load_yaml(text: str | bytes) -> Any:
+def load_yaml(text: str | bytes, kind: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
     """The value of one YAML document, of dicts, lists and scalars only.
+
+    Args:
+        kind: a loader that wants more of a document.
 
     Raises:
         yaml.YAMLError: it is no YAML, holds a date or number that is none, is nested too deeply, or aliases make more
             of it than anybody writes.
     """
     try:
-        loader = yaml.SafeLoader(text)
+        loader = kind(text)
         try:
             root = loader.get_single_node()
             if root is None:
