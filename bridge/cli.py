@@ -12,11 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from bridge import wiring
+from bridge import plan_commands, wiring
 from bridge.commands import audit
 from bridge.commands.backup import backup, restore
 from bridge.commands.export import export
-from bridge.commands.options import AsJson, Config, Target
 from bridge.console import Output
 from bridge.core.class_balance import ClassBalance, warnings_of
 from bridge.core.findings import REVIEWED_TYPES, ErrorType, State
@@ -39,7 +38,8 @@ from bridge.flows.sync import sync as run_sync
 from bridge.flows.train import TrainOptions, TrainResult
 from bridge.flows.train import train as run_train
 from bridge.flows.training_record import copy_out
-from bridge.listings import show_findings, show_held_back, show_precision
+from bridge.listings import show_choice, show_findings, show_held_back, show_precision
+from bridge.options import AsJson, Config, Detector, Target
 from bridge.plan import load_plan
 from bridge.scorers.planted_review import PlantedReview
 from bridge.service.parts import Part
@@ -67,16 +67,7 @@ app = typer.Typer(
     ),
 )
 
-app.add_typer(audit.app, name="audit")
-app.command()(backup)
-app.command()(restore)
-app.command()(export)
-
 Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images, if not beside the annotations.")]
-Detector = Annotated[
-    str | None,
-    typer.Option("--detector", help="embedded, a manifest .json, or a torchvision detection builder's name."),
-]
 Weights = Annotated[Path | None, typer.Option("--weights", help="Weights file for the builder (.safetensors or .pth).")]
 Classes = Annotated[
     str | None, typer.Option("--classes", help="Class names of those weights, comma-separated, in order.")
@@ -93,6 +84,10 @@ RunId = Annotated[str | None, typer.Option("--run", help="A run's id (default: t
 Types = Annotated[
     list[ErrorType] | None, typer.Option("--type", help="Only this error type; may be given several times.")
 ]
+
+
+app.command()(plan_commands.init)
+app.command()(plan_commands.plan)
 
 
 def _settings(config: Path | None) -> Settings:
@@ -340,6 +335,7 @@ def push(
     requeue: Annotated[
         bool, typer.Option("--requeue", help="Queue the items again for a blind second annotator, in the same project.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be pushed.")] = False,
     mode: Annotated[
         ReviewMode, typer.Option("--mode", help="CVAT: as issues, as a review task, or as issues with an overlay.")
     ] = ReviewMode.ISSUES,
@@ -363,6 +359,8 @@ def push(
         raise UsageError(
             "--sample is drawn from all undecided findings", expected="no --min-score, --type, --limit or --requeue"
         )
+    if dry_run and (requeue or sample is not None):
+        raise UsageError("--dry-run shows what is pushed by value", expected="no --sample or --requeue")
     options = PushOptions(
         min_score=settings.min_score if min_score is None else min_score,
         by_score=min_score is not None,
@@ -371,8 +369,11 @@ def push(
         worth=settings.worth,
         sample=None if sample is None else SampleSize.parse(sample),
     )
-    with wiring.open_journal(settings, alone_with=target) as journal:
+    with wiring.open_journal(settings, alone_with=None if dry_run else target) as journal:
         chosen = _find_run(journal.store, target, run)
+        if dry_run:
+            show_choice(journal.store, chosen, options, journal.now(), output)
+            return
         if requeue:
             _requeue(tool, journal, chosen, options, output)
             return
@@ -667,6 +668,12 @@ def demo(
         journey.on_files(options, output)
     else:
         journey.on_label_studio(settings, options, output)
+
+
+app.command()(export)
+app.add_typer(audit.app, name="audit")
+app.command()(backup)
+app.command()(restore)
 
 
 def _source_options(

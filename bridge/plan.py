@@ -21,7 +21,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from bridge.core.policy import Policy
+from bridge.core.worth import Worth
 from bridge.errors import UsageError
+from bridge.flows.push import PushOptions
 from bridge.plan_sections import SECTIONS, ProjectSection, ScoreSection
 from bridge.settings import Settings
 from bridge.settings_sources import PREFIX, ConfigFile, kind, nearest, read_config_file, refusal, short, wording
@@ -48,6 +50,11 @@ class ProjectPlan:
     model: SourceOptions
     source: SourceOptions
     review: ReviewPlan
+
+    def push_options(self, worth: Worth) -> PushOptions | None:
+        """Which findings go to review by themselves; None where none does."""
+        push = self.policy.push
+        return None if push is None else PushOptions(min_score=push.min_score, errors=push.errors, worth=worth)
 
 
 @dataclass(frozen=True, slots=True)

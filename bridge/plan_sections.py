@@ -18,6 +18,7 @@ from bridge.core.findings import ErrorType
 from bridge.core.policy import PushPolicy, QuietHours, ScorePolicy
 from bridge.dialects.label_map_file import read_label_map
 from bridge.errors import ConfigError
+from bridge.settings_values import listed
 from bridge.tools.cvat_review_plan import ReviewMode, ReviewPlan
 
 SYNC_EVERY_S = 600.0
@@ -83,10 +84,6 @@ def _cap(value: Any) -> Any:
     return None if value is False else value
 
 
-def _names(value: Any) -> Any:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
 def _label_map(value: Any) -> Any:
     try:
         return read_label_map(value)
@@ -140,7 +137,7 @@ class PushSection(Section):
     """Which findings go to review, to whom and when; ``mode``, ``assign_to`` and ``hand_over`` are for CVAT."""
 
     min_score: Share | None = None
-    errors: Annotated[tuple[ErrorType, ...], BeforeValidator(_names), Field(min_length=1)] = PushPolicy().errors
+    errors: Annotated[tuple[ErrorType, ...], BeforeValidator(listed), Field(min_length=1)] = PushPolicy().errors
     reviewer: Literal["others", "annotator", "anyone"] = PushPolicy().reviewer
     open_per_reviewer: Annotated[Count | None, BeforeValidator(_cap)] = None
     quiet: Annotated[QuietHours | None, BeforeValidator(quiet_hours)] = None
@@ -170,7 +167,7 @@ class ModelSection(Section):
 
     detector: Text = "embedded"
     weights: Annotated[Path | None, BeforeValidator(_there)] = None
-    classes: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
+    classes: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
     threshold: Share | None = None
     label_map: Annotated[Mapping[str, str], BeforeValidator(_label_map)] = {}
 

@@ -9,7 +9,6 @@ that holds the value (Docker and Kubernetes secrets).
 from __future__ import annotations
 
 import os
-import re
 import types
 import urllib.parse
 from collections.abc import Mapping
@@ -27,7 +26,6 @@ from pydantic import (
     field_validator,
 )
 
-from bridge.core.findings import ErrorType
 from bridge.core.worth import Worth
 from bridge.settings_sources import (
     PREFIX,
@@ -41,59 +39,7 @@ from bridge.settings_sources import (
     read_config_file,
     refusal,
 )
-
-
-def _expanded(value: Any) -> Any:
-    if isinstance(value, str) and not value.strip():
-        raise ValueError("Input should be a folder")
-    return Path(value).expanduser() if isinstance(value, str) else value
-
-
-def _listed(value: Any) -> Any:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def _figures(value: Any) -> Any:
-    """``missing=8, extra=4`` as a mapping; one of a YAML file comes as it is."""
-    if not isinstance(value, str):
-        return value
-    pairs = [part.split("=") for part in _listed(value)]
-    if any(len(pair) != 2 for pair in pairs):
-        raise ValueError("Input should be figures by error type, as in missing=9,imprecise=12")
-    return {name.strip(): figure.strip() for name, figure in pairs}
-
-
-def _some_text(value: Any) -> Any:
-    if isinstance(value, str) and not value.strip():
-        raise ValueError("Input should be a value that is not empty")
-    return value
-
-
-def _header_text(value: Any) -> Any:
-    """A secret that travels in a header, and that nobody guesses."""
-    if isinstance(value, str) and not re.fullmatch(r"[!-~]{16,512}", value):
-        raise ValueError("Input should be 16 letters, digits and signs or more, without spaces and accents")
-    return value
-
-
-def _web_address(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        parts = urllib.parse.urlsplit(value.strip())
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ValueError("Input should be an address such as https://labels.example.org or http://127.0.0.1:8080")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("Input should be an address without user, password, '?' and '#'")
-    return value.strip().rstrip("/")
-
-
-Figure = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
-Figures = Annotated[dict[ErrorType, Figure], BeforeValidator(_figures)]
-SecretText = Annotated[SecretStr, BeforeValidator(_some_text)]
+from bridge.settings_values import Figures, SecretText, folder, header_text, listed, some_text, web_address
 
 
 class Settings(BaseModel):
@@ -103,7 +49,7 @@ class Settings(BaseModel):
 
     home: Annotated[
         Path,
-        BeforeValidator(_expanded),
+        BeforeValidator(folder),
         Field(
             default_factory=lambda: Path("~/.labelbridge").expanduser(),
             description="Folder of the database, the downloaded weights and the unfinished work.",
@@ -111,7 +57,7 @@ class Settings(BaseModel):
     ]
     store_url: Annotated[
         str,
-        BeforeValidator(_some_text),
+        BeforeValidator(some_text),
         # A PostgreSQL address may hold a password, so it is shown only through `store_url_shown`.
         Field(
             default_factory=lambda found: sqlite_url(found["home"]),
@@ -121,7 +67,7 @@ class Settings(BaseModel):
     ]
     label_studio_url: Annotated[
         str | None,
-        BeforeValidator(_web_address),
+        BeforeValidator(web_address),
         Field(default=None, description="Address of Label Studio, as a browser on this machine reaches it."),
     ]
     label_studio_api_key: Annotated[
@@ -133,7 +79,7 @@ class Settings(BaseModel):
     ]
     cvat_url: Annotated[
         str | None,
-        BeforeValidator(_web_address),
+        BeforeValidator(web_address),
         Field(default=None, description="Address of CVAT, as a browser on this machine reaches it."),
     ]
     cvat_token: Annotated[
@@ -142,13 +88,13 @@ class Settings(BaseModel):
     ]
     cvat_user: Annotated[
         str | None,
-        BeforeValidator(_some_text),
+        BeforeValidator(some_text),
         Field(default=None, description="CVAT user name, where there is no token."),
     ]
     cvat_password: Annotated[SecretText | None, Field(default=None, description="Password of cvat_user.")]
     cvat_organization: Annotated[
         str | None,
-        BeforeValidator(_some_text),
+        BeforeValidator(some_text),
         Field(default=None, description="Short name of the CVAT organization that holds the targets."),
     ]
     request_timeout_s: Annotated[
@@ -210,14 +156,14 @@ class Settings(BaseModel):
         ),
     ]
     backend_host: Annotated[
-        str, BeforeValidator(_some_text), Field(default="127.0.0.1", description="Address the model server listens on.")
+        str, BeforeValidator(some_text), Field(default="127.0.0.1", description="Address the model server listens on.")
     ]
     backend_port: Annotated[
         int, Field(default=9090, ge=0, le=65535, description="Port of the model server; 0 picks one.")
     ]
     backend_user: Annotated[
         str | None,
-        BeforeValidator(_some_text),
+        BeforeValidator(some_text),
         Field(
             default=None, description="User name that callers of the model server must give; needs backend_password."
         ),
@@ -235,12 +181,12 @@ class Settings(BaseModel):
     ]
     models: Annotated[
         Path | None,
-        BeforeValidator(_expanded),
+        BeforeValidator(folder),
         Field(default=None, description="YAML file that lists what the model server serves (docs/models.md)."),
     ]
     interactor: Annotated[
         str | None,
-        BeforeValidator(_some_text),
+        BeforeValidator(some_text),
         Field(
             default=None,
             description="What answers smart points and rectangles, or none (default: the models file's, or grabcut).",
@@ -248,7 +194,7 @@ class Settings(BaseModel):
     ]
     nuclio_host: Annotated[
         str | None,
-        BeforeValidator(_some_text),
+        BeforeValidator(some_text),
         Field(default=None, description="Address on which CVAT is answered (default: backend_host)."),
     ]
     nuclio_port: Annotated[
@@ -266,12 +212,12 @@ class Settings(BaseModel):
     ]
     nuclio_upstream: Annotated[
         str | None,
-        BeforeValidator(_web_address),
+        BeforeValidator(web_address),
         Field(default=None, description="Address of a real Nuclio dashboard whose functions CVAT shall see too."),
     ]
     hooks_host: Annotated[
         str,
-        BeforeValidator(_some_text),
+        BeforeValidator(some_text),
         Field(default="127.0.0.1", description="Address on which webhooks of the tools are received."),
     ]
     hooks_port: Annotated[
@@ -279,7 +225,7 @@ class Settings(BaseModel):
     ]
     hooks_url: Annotated[
         str | None,
-        BeforeValidator(_web_address),
+        BeforeValidator(web_address),
         Field(
             default=None,
             description="Address under which the tools reach that port (default: http://HOOKS_HOST:HOOKS_PORT).",
@@ -287,7 +233,7 @@ class Settings(BaseModel):
     ]
     hooks_secret: Annotated[
         SecretStr | None,
-        BeforeValidator(_header_text),
+        BeforeValidator(header_text),
         Field(
             default=None,
             description="What webhooks prove themselves with, 16 characters or more; without it none is received.",
@@ -320,7 +266,7 @@ class Settings(BaseModel):
 
     image_origins: Annotated[
         tuple[str, ...],
-        BeforeValidator(_listed),
+        BeforeValidator(listed),
         Field(
             default=(),
             description="Further origins the model server may read images from, comma-separated; * for any public one.",

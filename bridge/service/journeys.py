@@ -12,15 +12,14 @@ from typing import Any, cast
 from bridge import wiring
 from bridge.clients import Clients
 from bridge.core.changes import ChangeKind
-from bridge.core.policy import Journey, PushPolicy
+from bridge.core.policy import Journey
 from bridge.core.predictor import Predictor
-from bridge.core.worth import Worth
 from bridge.errors import ConfigError, DataError
 from bridge.flows.durable import Inline, Step
 from bridge.flows.failures import Failure
 from bridge.flows.prelabel import prelabel
 from bridge.flows.progress import silent
-from bridge.flows.push import PushOptions, choose, push
+from bridge.flows.push import choose, push
 from bridge.flows.score import Journal, ScoreOptions, score
 from bridge.flows.sources import StoredPredictions
 from bridge.flows.sync import sync
@@ -123,9 +122,10 @@ class Journeys:
         project, tool, step, settings = target.project, target.tool, target.step, self._plan.settings
         run = step("run", partial(self._latest_run, tool.target))
         outcome = "nothing is scored yet"
-        if run is not None and project.policy.push is not None:
-            options, journal = _options(project.policy.push, settings.worth), self._journal(step)
-            if project.policy.push.dry_run:
+        options, policy = project.push_options(settings.worth), project.policy.push
+        if run is not None and options is not None and policy is not None:
+            journal = self._journal(step)
+            if policy.dry_run:
                 chosen = choose(self._store, run, options, journal.now())
                 outcome = f"dry run: {len(chosen.ids)} findings would be pushed"
             else:
@@ -188,7 +188,3 @@ class _Models:
             if key not in self._loaded:
                 self._loaded[key] = cast(Predictor, OneAtATime(wiring.load_model(options, device, threshold)))
             return self._loaded[key]
-
-
-def _options(policy: PushPolicy, worth: Worth) -> PushOptions:
-    return PushOptions(min_score=policy.min_score, errors=policy.errors, worth=worth)

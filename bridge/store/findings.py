@@ -154,7 +154,7 @@ def of_ids(db: Connection, ids: Sequence[str]) -> list[StoredFinding]:
 def states(db: Connection, target: str) -> dict[State, int]:
     c = findings.c
     query = select(c.state, func.count()).where(c.target == target).group_by(c.state)
-    return {State(state): count for state, count in db.execute(query).tuples()}
+    return {State(state): count for state, count in db.execute(query)}
 
 
 def heads(db: Connection, run_id: str) -> list[FindingHead]:

@@ -183,6 +183,13 @@ class CvatClient:
     def project(self, project: int) -> Row:
         return self._whole("project", project)
 
+    def projects(self) -> Iterator[Row]:
+        return self.rows("/api/projects", sort="id")
+
+    def tasks(self) -> Iterator[Row]:
+        """Every task, those of projects included."""
+        return self.rows("/api/tasks", sort="id")
+
     def projects_named(self, name: str) -> Iterator[Row]:
         return self.rows("/api/projects", name=name, sort="id")
 
@@ -257,7 +264,7 @@ class CvatClient:
         return JobPage(rows, int(answer.get("count") or 0), reply.moment)
 
     def labels(self, **whose: int) -> list[Row]:
-        """All labels of ``task_id``, ``project_id`` or ``job_id``."""
+        """All labels of ``task_id``, ``project_id`` or ``job_id``; of every project and task where none is named."""
         return list(self.rows("/api/labels", sort="id", **whose))
 
     def task_meta(self, task: int) -> Row:

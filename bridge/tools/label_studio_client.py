@@ -151,11 +151,11 @@ class LabelStudioClient:
     def project(self, project: int) -> Row:
         return _row(self.call("GET", f"/api/projects/{project}/"))
 
-    def projects(self) -> Iterator[Row]:
-        """Every project the token's user can see, page by page, with few fields."""
+    def projects(self, fields: str = "id,title,description") -> Iterator[Row]:
+        """Every project the token's user can see, page by page, with these fields only."""
         page = 1
         while True:
-            params: dict[str, str | int] = {"page": page, "page_size": _PROJECT_PAGE, "include": "id,title,description"}
+            params: dict[str, str | int] = {"page": page, "page_size": _PROJECT_PAGE, "include": fields}
             answer = _row(self.call("GET", "/api/projects/", params=params))
             yield from _rows(answer.get("results"))
             if not answer.get("next"):

@@ -19,6 +19,9 @@ from bridge.tools import PushedCase, Review, ReviewCase
 from bridge.tools.label_studio_client import LabelStudioClient, Row, task_filter
 from bridge.tools.label_studio_review_task import THING, read_verdict, review_config, review_task, shows_boxes
 
+REVIEW_MARK = "labelbridge-review-of:"
+"""What the description of every review project holds."""
+
 _BATCH = 100
 _TITLE_LENGTH = 50
 
@@ -62,7 +65,7 @@ class ReviewDesk:
     def _marker(self) -> str:
         # Label Studio on SQLite gives a deleted project's number to the next one, so its birth is part of the mark.
         born = str(self._project.get("created_at") or "")
-        return f"labelbridge-review-of: ls:project/{self._source} of {born}"
+        return f"{REVIEW_MARK} ls:project/{self._source} of {born}"
 
     def open(self, labels: LabelSet, title: str) -> Review:
         """The review project: found by the mark in its description, else made."""

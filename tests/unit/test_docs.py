@@ -47,7 +47,7 @@ def test_commands_in_the_docs_exist(path: Path) -> None:
         if " ".join(words[:2]) in known:
             words[:2] = [" ".join(words[:2])]
         if words[0] not in known:
-            assert not re.search(rf"(\$ |`)labelbridge {re.escape(words[0])}", path.read_text()), words
+            assert not re.search(rf"(\$ |`)labelbridge {re.escape(words[0])}\b", path.read_text()), words
             continue
         for option in (w.split("=")[0] for w in words if w.startswith("--")):
             assert option in known[words[0]], f"labelbridge {words[0]} has no {option}"

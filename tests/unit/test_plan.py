@@ -12,6 +12,7 @@ from bridge.core.findings import ErrorType
 from bridge.core.policy import Policy, PushPolicy, QuietHours, ScorePolicy
 from bridge.errors import ConfigError
 from bridge.plan import Plan, load_plan
+from bridge.plan_sections import SECTIONS, ProjectSection
 from bridge.settings import Settings
 from bridge.tools.cvat_review_plan import ReviewMode, ReviewPlan
 from bridge.wiring import SourceOptions
@@ -263,3 +264,12 @@ def test_the_tools_of_the_projects_are_set_up(tmp_path: Path) -> None:
 def test_no_project_is_there_twice(tmp_path: Path) -> None:
     (line,) = problems(tmp_path, "projects:\n  ls:project/1: {}\n  ls:project/1: {prelabel: on}\n")
     assert line.endswith("is not valid YAML in line 3: the key ls:project/1 is there twice")
+
+
+def test_the_documentation_knows_every_key_and_its_example_holds(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "service.md").read_text(encoding="utf-8")
+    example = text.split("```yaml\n")[1].split("```")[0]
+    assert list(plan(tmp_path, example).projects) == ["ls:project/7", "ls:project/8", "ls:project/9"]
+    nested = {f"{name} > {key}" for name, section in SECTIONS.items() for key in section.model_fields}
+    keys = (set(ProjectSection.model_fields) | nested) - {"model"}
+    assert {key for key in keys if f"`{key}`" not in text} == set()

@@ -11,7 +11,7 @@ from bridge.core.worth import Worth
 from bridge.errors import ConfigError
 from bridge.settings import Settings, secret_settings, settings_reference
 
-SECRET = "sesame-4711-xyz"
+SECRET = "sesame-4711-xyzzy"
 
 
 @pytest.fixture(autouse=True)
@@ -304,6 +304,7 @@ def test_the_reference_is_the_model() -> None:
         "cvat_password",
         "backend_password",
         "backend_token",
+        "hooks_secret",
     }
 
 

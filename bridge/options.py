@@ -1,4 +1,4 @@
-"""Words that many commands take."""
+"""Options that commands of several modules take."""
 
 from __future__ import annotations
 
@@ -12,3 +12,7 @@ Target = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file (default: ./labelbridge.yaml if there).")]
+Detector = Annotated[
+    str | None,
+    typer.Option("--detector", help="embedded, a manifest .json, or a torchvision detection builder's name."),
+]
