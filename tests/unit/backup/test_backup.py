@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sqlite3
 import stat
 import tarfile
@@ -191,6 +192,21 @@ def test_into_its_own_folder(home: Path) -> None:
     made = take(home, home / "b.tar")
     assert not any("tar" in name for name in made.manifest.files)
     assert not any("tar" in name for name in take(home, home / "c.tar").manifest.files if name != "home/b.tar")
+
+
+@pytest.mark.parametrize("leave_kb", [0, 8, 100])
+def test_a_full_disk_leaves_nothing_by_halves(home: Path, archive: Path, small_disk: Path, leave_kb: int) -> None:
+    filler, new = small_disk / "filler", small_disk / "new"
+    filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - leave_kb * 1024))
+    with pytest.raises((DataError, StoreError), match=r"space|disk is full"):
+        take(home, small_disk / "b.tar")
+    assert list(small_disk.iterdir()) == [filler]
+    with pytest.raises(StoreError, match=r"space|disk is full"):
+        put_back(archive, new)
+    assert names(small_disk) == ["filler"]
+    filler.unlink()
+    put_back(archive, new)
+    take(new, small_disk / "b.tar")
 
 
 class TestDamage:
