@@ -12,15 +12,17 @@ from typing import Annotated, Any
 
 import typer
 
-from bridge import plan_commands, wiring
+from bridge import wiring
 from bridge.commands import audit
 from bridge.commands.backup import backup, restore
 from bridge.commands.export import export
+from bridge.commands.options import AsJson, Config, Detector, Target
+from bridge.commands.plan import init, plan
 from bridge.console import Output
 from bridge.core.class_balance import ClassBalance, warnings_of
 from bridge.core.findings import REVIEWED_TYPES, ErrorType, State
 from bridge.core.fingerprints import ALIKE
-from bridge.errors import DataError, LabelbridgeError, NotFound, UsageError
+from bridge.errors import ConfigError, DataError, LabelbridgeError, NotFound, UsageError
 from bridge.flows import report_data
 from bridge.flows.cross_fit import CrossFitPredictions
 from bridge.flows.failures import raise_if_any
@@ -39,10 +41,10 @@ from bridge.flows.train import TrainOptions, TrainResult
 from bridge.flows.train import train as run_train
 from bridge.flows.training_record import copy_out
 from bridge.listings import show_choice, show_findings, show_held_back, show_precision
-from bridge.options import AsJson, Config, Detector, Target
 from bridge.plan import load_plan
 from bridge.scorers.planted_review import PlantedReview
 from bridge.service.parts import Part
+from bridge.service.set_up import remove_hooks, settle_hooks
 from bridge.settings import Settings
 from bridge.store import Run, Store
 from bridge.tools import AnnotationTool, Review
@@ -67,6 +69,13 @@ app = typer.Typer(
     ),
 )
 
+app.add_typer(audit.app, name="audit")
+app.command()(init)
+app.command()(plan)
+app.command()(backup)
+app.command()(restore)
+app.command()(export)
+
 Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images, if not beside the annotations.")]
 Weights = Annotated[Path | None, typer.Option("--weights", help="Weights file for the builder (.safetensors or .pth).")]
 Classes = Annotated[
@@ -84,10 +93,6 @@ RunId = Annotated[str | None, typer.Option("--run", help="A run's id (default: t
 Types = Annotated[
     list[ErrorType] | None, typer.Option("--type", help="Only this error type; may be given several times.")
 ]
-
-
-app.command()(plan_commands.init)
-app.command()(plan_commands.plan)
 
 
 def _settings(config: Path | None) -> Settings:
@@ -597,26 +602,52 @@ def connect(
     backend_url: Annotated[
         str | None, typer.Option("--backend-url", help="The model server's address as Label Studio sees it.")
     ] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Disconnect instead, webhook included.")] = False,
+    only_hooks: Annotated[bool, typer.Option("--only-hooks", help="Webhooks alone, without the model server.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Disconnect instead, webhooks included.")] = False,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Connect a Label Studio project to the running model server."""
+    """Connect a Label Studio project to the running model server, and tell the tool where to send its webhooks.
+
+    Webhooks need the setting hooks_secret. In CVAT they are all that is set up: it finds the model server by itself.
+    """
     output, settings = Output(as_json), _settings(config)
-    tool = _label_studio(wiring.open_target(target, settings))
+    tool = wiring.open_target(target, settings)
+    with Store.open(settings.store_url) as store:
+        reviews = store.reviews_of(target)
+    studio = None if only_hooks or isinstance(tool, Cvat) else _label_studio(tool)
     server = wiring.backend(settings, backend_url)
     if remove:
-        gone = disconnect_backend(tool.client, tool.project_id, server.url)
-        output.say(
-            f"Disconnected {server.url} from {target}." if gone else f"{server.url} was not connected to {target}."
-        )
-        output.value({"disconnected": gone})
+        gone = disconnect_backend(studio.client, studio.project_id, server.url) if studio else 0
+        hooks = remove_hooks(tool, reviews)
+        if studio:
+            output.say(
+                f"Disconnected {server.url} from {target}." if gone else f"{server.url} was not connected to {target}."
+            )
+        output.say(f"{hooks} webhooks of {target} removed.")
+        output.value({"disconnected": gone, "webhooks": hooks})
         return
-    made = connect_backend(tool.client, tool.project_id, server)
-    for warning in made.warnings:
+    hook = wiring.hook_address(settings)
+    if hook is None and studio is None:
+        raise ConfigError(
+            "LABELBRIDGE_HOOKS_SECRET is not set",
+            expected="a secret of 16 characters or more, which the tool proves itself with",
+            todo="Set it here and where `labelbridge serve` runs",
+        )
+    made: dict[str, Any] = {"warnings": ()}
+    if studio:
+        connection = connect_backend(studio.client, studio.project_id, server)
+        output.say(f"{connection.url} is {'now' if connection.created else 'still'} connected to {target}.")
+        made = asdict(connection)
+    why_not = settle_hooks(tool, hook, reviews) if hook else ()
+    made |= {"webhook": hook is not None and not why_not, "warnings": (*made["warnings"], *why_not)}
+    for warning in made["warnings"]:
         output.warn(warning)
-    output.say(f"{made.url} is {'now' if made.created else 'still'} connected to {target}.")
-    output.value(asdict(made))
+    if hook is None:
+        output.say("No webhooks, as LABELBRIDGE_HOOKS_SECRET is not set: changes are found by polling.")
+    elif not why_not:
+        output.say(f"Webhooks of {target} go to {hook.base}.")
+    output.value(made)
 
 
 @app.command()
@@ -668,12 +699,6 @@ def demo(
         journey.on_files(options, output)
     else:
         journey.on_label_studio(settings, options, output)
-
-
-app.command()(export)
-app.add_typer(audit.app, name="audit")
-app.command()(backup)
-app.command()(restore)
 
 
 def _source_options(

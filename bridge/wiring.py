@@ -38,6 +38,7 @@ from bridge.tools.cvat import Cvat
 from bridge.tools.cvat_review_plan import ReviewPlan
 from bridge.tools.cvat_target import parse_target
 from bridge.tools.files import open_files
+from bridge.tools.hooks import HookAddress
 from bridge.tools.label_studio import LabelStudio
 from bridge.tools.label_studio_connect import Backend
 
@@ -128,7 +129,12 @@ def open_target(
     if kind == "ls":
         noun, _, number = rest.partition("/")
         if noun == "project" and number.isdigit():
-            return LabelStudio(clients.label_studio(), int(number), max_image_bytes=settings.max_image_bytes)
+            return LabelStudio(
+                clients.label_studio(),
+                int(number),
+                max_image_bytes=settings.max_image_bytes,
+                hook=hook_address(settings),
+            )
     if kind == "cvat":
         what = parse_target(target)  # first, as wrong words are wrong whatever is set
         client = clients.cvat()
@@ -358,3 +364,11 @@ def backend(settings: Settings, url: str | None) -> Backend:
         user=settings.backend_user,
         password=password.get_secret_value() if password else None,
     )
+
+
+def hook_address(settings: Settings) -> HookAddress | None:
+    """Where the tools are to send webhooks to; None where no secret is set, so that none would be received."""
+    if settings.hooks_secret is None:
+        return None
+    url = settings.hooks_url or f"http://{settings.hooks_host}:{settings.hooks_port}"
+    return HookAddress(url, settings.hooks_secret.get_secret_value())

@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 
 from bridge import wiring
+from bridge.commands.options import AsJson, Config
 from bridge.console import Output
 from bridge.errors import DataError, NotFound, StoreError, UsageError
-from bridge.options import AsJson, Config
 from bridge.settings import Settings
 from bridge.store import AuditEvent, Mark, Store
 from bridge.store.audit_lines import Checked, to_line, verify_lines

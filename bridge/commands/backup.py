@@ -11,8 +11,8 @@ import typer
 from bridge import wiring
 from bridge.backup.make import make_backup
 from bridge.backup.restore import restore_backup
+from bridge.commands.options import AsJson, Config
 from bridge.console import Output
-from bridge.options import AsJson, Config
 from bridge.settings import Settings
 
 _ELSEWHERE = "The database is on a server and not in the backup: use pg_dump and pg_restore for it."

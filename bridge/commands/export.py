@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from bridge import wiring
+from bridge.commands.options import AsJson, Config, Target
 from bridge.console import Output
 from bridge.flows.progress import Progress
 from bridge.flows.relabeled import AcceptedFixes
 from bridge.formats.coco_writer import CocoWriter
-from bridge.options import AsJson, Config, Target
 from bridge.settings import Settings
 from bridge.tools import AnnotationTool
 from bridge.whole_file import whole_file

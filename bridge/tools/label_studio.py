@@ -32,9 +32,11 @@ from bridge.tools import (
     TargetInfo,
 )
 from bridge.tools.fix_rules import conflicts
+from bridge.tools.hooks import HookAddress
 from bridge.tools.label_studio_changes import read_task_changes
 from bridge.tools.label_studio_client import LabelStudioClient, Row, task_filter
 from bridge.tools.label_studio_fixes import Sheet
+from bridge.tools.label_studio_hooks import settle_hook
 from bridge.tools.label_studio_records import image_reference, predictions_from_entry, record_from_task, text_of
 from bridge.tools.label_studio_review import ReviewDesk
 
@@ -49,10 +51,19 @@ class LabelStudio:
         client: calls to the server.
         project_id: the number in the project's address.
         max_image_bytes: larger image files are refused.
+        hook: where a review project that is made sends its webhooks; None: nowhere.
     """
 
-    def __init__(self, client: LabelStudioClient, project_id: int, *, max_image_bytes: int = 64 * 2**20) -> None:
+    def __init__(
+        self,
+        client: LabelStudioClient,
+        project_id: int,
+        *,
+        max_image_bytes: int = 64 * 2**20,
+        hook: HookAddress | None = None,
+    ) -> None:
         self.client = client
+        self._hook = hook
         self.project_id = project_id
         self._max_image_bytes = max_image_bytes
         self._project: Row | None = None
@@ -147,7 +158,11 @@ class LabelStudio:
         return written
 
     def open_review(self, labels: LabelSet, title: str) -> Review:
-        return self._reviews().open(labels, title)
+        review = self._reviews().open(labels, title)
+        if review.created and self._hook:
+            # A refusal is no reason not to review: answers are found by polling too.
+            settle_hook(self.client, int(review.ref), self._hook)
+        return review
 
     def push_cases(self, review: Review, cases: Sequence[ReviewCase]) -> list[PushedCase]:
         return self._reviews().push(review, cases)

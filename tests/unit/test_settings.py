@@ -199,6 +199,13 @@ def test_a_secret_is_not_shown_when_it_is_wrong(tmp_path: Path) -> None:
     assert len(problems(environ={"LABELBRIDGE_BACKEND_PORT": "x", "LABELBRIDGE_BACKEND_TOKEN": " "})) == 4
 
 
+@pytest.mark.parametrize("value", ["short", "fifteen-letters", "with a space in it", "mit-ümlauten-darin", "x" * 513])
+def test_a_secret_of_webhooks_travels_in_a_header_and_is_not_guessed(value: str) -> None:
+    (line,) = problems(environ={"LABELBRIDGE_HOOKS_SECRET": value})
+    assert "hooks_secret (LABELBRIDGE_HOOKS_SECRET): expected 16 letters, digits and signs or more" in line
+    assert value not in line
+
+
 @pytest.mark.parametrize("name", secret_settings())
 def test_a_secret_does_not_stand_in_the_file(name: str, tmp_path: Path) -> None:
     value = f"postgresql://me:{SECRET}@db/lb" if name == "store_url" else SECRET

@@ -1,4 +1,4 @@
-"""Options that commands of several modules take."""
+"""Words that many commands take."""
 
 from __future__ import annotations
 
