@@ -18,6 +18,7 @@ from bridge.commands.backup import backup, restore
 from bridge.commands.export import export
 from bridge.commands.options import AsJson, Config, Detector, Target
 from bridge.commands.plan import init, plan
+from bridge.commands.status import status
 from bridge.console import Output
 from bridge.core.class_balance import ClassBalance, warnings_of
 from bridge.core.findings import REVIEWED_TYPES, ErrorType, State
@@ -72,6 +73,7 @@ app = typer.Typer(
 app.add_typer(audit.app, name="audit")
 app.command()(init)
 app.command()(plan)
+app.command()(status)
 app.command()(backup)
 app.command()(restore)
 app.command()(export)
