@@ -259,7 +259,7 @@ def train(
             wiring.SourceOptions(detector=detector, weights=weights),
             settings,
             progress,
-            lambda line: output.err.print(line, markup=False, soft_wrap=True),
+            output.tell,
         )
         options = TrainOptions(folds=folds, epochs=epochs, seed=seed, patience=patience)
         result = run_train(bench, options, settings.page_size)

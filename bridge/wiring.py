@@ -23,7 +23,7 @@ from bridge.core.training import Trainer
 from bridge.dialects.label_map_file import read_label_map
 from bridge.errors import PluginError, UsageError
 from bridge.flows.cross_fit import CrossFitPredictions
-from bridge.flows.durable import Durable
+from bridge.flows.durable import Durable, make_own
 from bridge.flows.progress import Progress
 from bridge.flows.score import Journal
 from bridge.flows.sources import FilePredictions, ImageReader, ModelPredictions, PredictionSource, StoredPredictions
@@ -73,7 +73,7 @@ def checkpoints_url(settings: Settings) -> str:
     if not settings.store_url.startswith("sqlite"):
         return settings.store_url
     folder = settings.home / "service"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_own(folder)
     return f"sqlite:///{(folder / 'journeys.db').absolute()}"
 
 
@@ -363,6 +363,7 @@ def serve(
         nuclio_port=settings.nuclio_port,
         nuclio_direct_port=settings.nuclio_direct_port,
         nuclio_upstream=settings.nuclio_upstream,
+        own_names=settings.backend_names,
     )
 
 

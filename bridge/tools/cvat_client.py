@@ -10,7 +10,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote
@@ -52,6 +52,7 @@ class CvatClient:
         organization: the slug of the organization to work in; empty: none. CVAT answers lists with nothing, and no
             error, when the objects asked for are in another one.
         timeout: seconds to wait for an answer.
+        hidden: further secrets that are sent to it, and are not to be shown should it repeat them.
         attempts: how often a request that is safe to repeat is made altogether.
         pace: called before each request; it may wait.
         sleep: what waits, here and for long operations; replaced in tests.
@@ -67,6 +68,7 @@ class CvatClient:
         *,
         organization: str = "",
         timeout: float = 120.0,
+        hidden: Iterable[str] = (),
         attempts: int = 4,
         pace: Callable[[], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
@@ -83,8 +85,8 @@ class CvatClient:
         self._login = login
         self._key = login.token
         self._lock = threading.Lock()
-        self._door = HttpClient(url, name=NAME, limits=limits, pace=pace, sleep=sleep)
-        self.http = HttpClient(url, name=NAME, auth=self._headers, limits=limits, pace=pace, sleep=sleep)
+        self._door = HttpClient(url, name=NAME, hidden=(login.password,), limits=limits, pace=pace, sleep=sleep)
+        self.http = HttpClient(url, name=NAME, auth=self._headers, hidden=hidden, limits=limits, pace=pace, sleep=sleep)
 
     @property
     def url(self) -> str:

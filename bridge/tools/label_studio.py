@@ -13,7 +13,7 @@ from bridge.core.annotations import Box, Item, LabelSet, Record, digest
 from bridge.core.assignment import Seat, Seating, Who
 from bridge.core.findings import Finding, Verdict
 from bridge.dialects.label_studio import LabelConfig, Size, box_entries, parse_label_config, prediction_entry
-from bridge.dialects.label_studio_storage import cloud_path
+from bridge.dialects.label_studio_storage import cloud_path, is_api
 from bridge.errors import (
     AuthError,
     ConfigError,
@@ -130,6 +130,8 @@ class LabelStudio:
         """
         reference = self._reachable(item)
         own = self._is_own(reference)
+        if own and is_api(self.client.http.url(reference), self.client.url):
+            raise _image_error(item, f"{public_url(reference)!r} is an address of the API", "Correct the task's data")
         try:
             reply = self.client.call("GET", reference, accept=(403,), max_bytes=self._max_image_bytes)
         except ToolError as error:

@@ -62,6 +62,9 @@ class Harness(Protocol):
     def edit(self, submission_id: str, add: Objects = (), drop: Sequence[str] = (), relabel: str = "") -> None:
         """A person changes a submission: draws, deletes the annotations named, gives all that stay another label."""
 
+    def withdraw(self, submission_id: str) -> None:
+        """A submission is one no longer: it was deleted, or its job taken up again."""
+
     def raw(self, submission_id: str) -> dict[str, str]:
         """Every object of a submission as the tool stores it, by annotation id."""
 
