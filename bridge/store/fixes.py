@@ -28,7 +28,8 @@ def record(db: Connection, finding_id: str, fix: FixRecord, by: str) -> bool:
         return False
     db.execute(insert(fixes).values(finding_id=finding_id, recorded_at=fix.at, **row))
     detail = {"outcome": fix.outcome, "message": fix.message, "before": fix.before, "after": fix.after}
-    audit.append(db, [audit.Entry(fix.at, by, "fix", finding_id, detail)])
+    kind = "fix.planned" if fix.outcome == PLANNED else "fix"
+    audit.append(db, [audit.Entry(fix.at, by, kind, finding_id, detail)])
     return True
 
 
