@@ -146,8 +146,8 @@ class LabelStudio:
     def apply_fixes(self, orders: Sequence[FixOrder]) -> list[FixResult]:
         """See :meth:`bridge.tools.AnnotationTool.apply_fixes`.
 
-        All fixes of one submission are written together: three requests (read, look for drafts, write), and one more
-        for the text that spans are in.
+        All fixes of one submission are written together: four requests (read, look for drafts, read again, write), and
+        one more for the text that spans are in. The write is sent once: what follows a lost one is for the next call.
         """
         groups: dict[str, list[int]] = {}
         for index, order in enumerate(orders):
@@ -300,6 +300,9 @@ class LabelStudio:
                     replace(r, outcome=Outcome.CONFLICT, message=editor) if r.outcome is Outcome.APPLIED else r
                     for r in results
                 ]
+            if self.client.annotation(int(submission_id)).get("result") != result:
+                # Somebody saved while the drafts were asked for, or while a size was: that may have taken its time.
+                return self._apply_to(submission_id, orders)
             self._write(int(submission_id), sheet.result)
         return results
 

@@ -8,6 +8,7 @@ older *legacy* token is sent as it is.
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -105,16 +106,23 @@ class LabelStudioClient:
         accept: Container[int] = (),
         repeatable: bool | None = None,
         max_bytes: int | None = None,
+        attempts: int | None = None,
     ) -> Reply:
         """Any request; an access token that has expired is renewed once."""
-        watched = _Either(accept, 401)
-        reply = self.http.request(
-            method, path, params=params, json=json, accept=watched, repeatable=repeatable, max_bytes=max_bytes
+        send = functools.partial(
+            self.http.request,
+            method,
+            path,
+            params=params,
+            json=json,
+            accept=_Either(accept, 401),
+            repeatable=repeatable,
+            max_bytes=max_bytes,
+            attempts=attempts,
         )
+        reply = send()
         if reply.status == 401 and self._auth.forget():
-            reply = self.http.request(
-                method, path, params=params, json=json, accept=watched, repeatable=repeatable, max_bytes=max_bytes
-            )
+            reply = send()
         if reply.status == 401 and 401 not in accept:
             self.http.raise_for(reply)
         return reply
@@ -190,7 +198,8 @@ class LabelStudioClient:
         return _row(self.call("GET", f"/api/annotations/{annotation}/"))
 
     def patch_annotation(self, annotation: int, fields: Row) -> Row:
-        return _row(self.call("PATCH", f"/api/annotations/{annotation}/", json=fields, repeatable=True))
+        """Sent once, whatever becomes of it: by the next attempt a person may have changed the annotation."""
+        return _row(self.call("PATCH", f"/api/annotations/{annotation}/", json=fields, attempts=1))
 
     def drafts(self, task: int) -> list[Row]:
         """Unsubmitted work on a task, of all users."""
