@@ -209,7 +209,8 @@ class LabelStudioClient:
         """Add tasks; their ids in the order given.
 
         Raises:
-            ToolError: Label Studio did not say that it made every one of them.
+            ToolError: Label Studio did not say that it made every one of them, with the predictions that they hold. On
+                a busy SQLite it makes tasks and drops all their predictions, without calling that an error.
         """
         params: dict[str, str | int] = {"return_task_ids": "true"}
         answer = _row(self.call("POST", f"/api/projects/{project}/import", params=params, json=list(tasks)))
@@ -221,6 +222,7 @@ class LabelStudioClient:
                 expected="as many as were sent",
                 todo="Run the same command again: what is there is found and not made twice",
             )
+        _require_predictions(project, answer.get("prediction_count"), sum(len(t.get("predictions", ())) for t in tasks))
         return [int(i) for i in made]
 
     def import_predictions(self, project: int, predictions: Sequence[Row]) -> None:
@@ -230,13 +232,9 @@ class LabelStudioClient:
             ToolError: Label Studio stored fewer than were sent, which it does not call an error.
         """
         path = f"/api/projects/{project}/import/predictions"
-        created = _row(self.call("POST", path, json=list(predictions))).get("created")
-        if created != len(predictions):
-            raise ToolError(
-                f"{NAME} stored {created} of {len(predictions)} predictions in project {project}",
-                expected="as many as were sent",
-                todo="Run the same command again; see Label Studio's log if it stays so",
-            )
+        _require_predictions(
+            project, _row(self.call("POST", path, json=list(predictions))).get("created"), len(predictions)
+        )
 
     def views(self, project: int) -> list[Row]:
         """The tabs of a project's Data Manager."""
@@ -262,6 +260,15 @@ class _Either:
 
     def __contains__(self, status: object) -> bool:
         return status == self._more or status in self._accept
+
+
+def _require_predictions(project: int, stored: object, sent: int) -> None:
+    if sent and stored != sent:
+        raise ToolError(
+            f"{NAME} stored {stored} of {sent} predictions in project {project}",
+            expected="as many as were sent",
+            todo="Run the same command again; see Label Studio's log if it stays so",
+        )
 
 
 def _make_one(base: str) -> str:
