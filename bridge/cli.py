@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bridge import wiring
+from bridge import plan_commands, wiring
 from bridge.console import Output
 from bridge.core.class_balance import ClassBalance, warnings_of
 from bridge.core.findings import REVIEWED_TYPES, ErrorType, State
@@ -35,8 +35,11 @@ from bridge.flows.sync import sync as run_sync
 from bridge.flows.train import TrainOptions, TrainResult
 from bridge.flows.train import train as run_train
 from bridge.flows.training_record import copy_out
-from bridge.listings import show_findings, show_held_back, show_precision
+from bridge.listings import show_choice, show_findings, show_held_back, show_precision
+from bridge.options import AsJson, Config, Detector
+from bridge.plan import load_plan
 from bridge.scorers.planted_review import PlantedReview
+from bridge.service.parts import Part
 from bridge.settings import Settings
 from bridge.store import Run, Store
 from bridge.tools import AnnotationTool, Review
@@ -64,13 +67,7 @@ app = typer.Typer(
 Target = Annotated[
     str, typer.Argument(help="ls:project/7, cvat:task/12, coco:annotations.json, voc:FOLDER or yolo:FOLDER")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
-Config = Annotated[Path | None, typer.Option("--config", help="Settings file (default: ./labelbridge.yaml if there).")]
 Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images, if not beside the annotations.")]
-Detector = Annotated[
-    str | None,
-    typer.Option("--detector", help="embedded, a manifest .json, or a torchvision detection builder's name."),
-]
 Weights = Annotated[Path | None, typer.Option("--weights", help="Weights file for the builder (.safetensors or .pth).")]
 Classes = Annotated[
     str | None, typer.Option("--classes", help="Class names of those weights, comma-separated, in order.")
@@ -87,6 +84,10 @@ RunId = Annotated[str | None, typer.Option("--run", help="A run's id (default: t
 Types = Annotated[
     list[ErrorType] | None, typer.Option("--type", help="Only this error type; may be given several times.")
 ]
+
+
+app.command()(plan_commands.init)
+app.command()(plan_commands.plan)
 
 
 def _settings(config: Path | None) -> Settings:
@@ -115,7 +116,7 @@ def prelabel(
     if mapping.unmatched_labels:
         output.warn(f"Labels the model cannot suggest: {', '.join(mapping.unmatched_labels)}")
     source = wiring.model_source(tool, predictor, mapping, settings, threshold)
-    with wiring.open_journal(settings) as journal, output.progress() as progress:
+    with wiring.open_journal(settings, alone_with=target) as journal, output.progress() as progress:
         result = run_prelabel(tool, source, durable=journal.durable, page_size=settings.push_chunk, progress=progress)
     output.say(
         f"{result.written} of {result.items} items pre-labelled by {source.model}: {result.predictions} suggestions. "
@@ -157,7 +158,7 @@ def score(
     tool = wiring.open_target(target, settings, images)
     options = _source_options(detector, weights, classes, threshold, label_map, predictions, predictions_index, model)
     source = wiring.prediction_source(tool, replace(options, cross_fit=cross_fit), settings)
-    with wiring.open_journal(settings) as journal, output.progress() as progress:
+    with wiring.open_journal(settings, alone_with=target) as journal, output.progress() as progress:
         result = run_score(
             tool,
             source,
@@ -334,6 +335,7 @@ def push(
     requeue: Annotated[
         bool, typer.Option("--requeue", help="Queue the items again for a blind second annotator, in the same project.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be pushed.")] = False,
     mode: Annotated[
         ReviewMode, typer.Option("--mode", help="CVAT: as issues, as a review task, or as issues with an overlay.")
     ] = ReviewMode.ISSUES,
@@ -357,6 +359,8 @@ def push(
         raise UsageError(
             "--sample is drawn from all undecided findings", expected="no --min-score, --type, --limit or --requeue"
         )
+    if dry_run and (requeue or sample is not None):
+        raise UsageError("--dry-run shows what is pushed by value", expected="no --sample or --requeue")
     options = PushOptions(
         min_score=settings.min_score if min_score is None else min_score,
         by_score=min_score is not None,
@@ -365,15 +369,18 @@ def push(
         worth=settings.worth,
         sample=None if sample is None else SampleSize.parse(sample),
     )
-    with wiring.open_journal(settings) as journal:
+    with wiring.open_journal(settings, alone_with=None if dry_run else target) as journal:
         chosen = _find_run(journal.store, target, run)
+        if dry_run:
+            show_choice(journal.store, chosen, options, journal.now(), output)
+            return
         if requeue:
             _requeue(tool, journal, chosen, options, output)
             return
         with output.progress() as progress:
             result = run_push(tool, chosen, journal, options=options, chunk=settings.push_chunk, progress=progress)
         # Also when nothing went now: an earlier push may have been cut off before it came to this.
-        flagged = _flag(tool, journal.store, target) if journal.store.reviews_of(target) else None
+        flagged = wiring.flag_waiting(tool, journal.store) if journal.store.reviews_of(target) else None
         ahead = outlook(journal.store, chosen, rank(journal.store, chosen, settings.worth), settings.min_score)
     if result.review is None:
         output.say(_nothing_to_push(chosen, options))
@@ -396,7 +403,7 @@ def sync(target: Target, config: Config = None, as_json: AsJson = False) -> None
     """Bring reviewers' verdicts home and write accepted fixes, never over a newer human edit."""
     output, settings = Output(as_json), _settings(config)
     tool = wiring.open_target(target, settings)
-    with wiring.open_journal(settings) as journal:
+    with wiring.open_journal(settings, alone_with=target) as journal:
         places = journal.store.reviews_of(target)
         if not places:
             raise NotFound(
@@ -560,11 +567,28 @@ def serve(
     classes: Classes = None,
     threshold: Threshold = None,
     label_map: LabelMapOption = None,
+    only: Annotated[
+        list[Part] | None,
+        typer.Option("--only", help="Run only this part in this process; may be given several times (default: all)."),
+    ] = None,
     config: Config = None,
 ) -> None:
-    """Run the model server that Label Studio (see `labelbridge connect`) and CVAT (see docs/cvat.md) talk to."""
+    """Run the model server that Label Studio and CVAT talk to; with projects in the settings file, work for them too.
+
+    Working means: receive webhooks, watch the projects, and pre-label, score, push and sync as the file says.
+    """
+    from bridge.service.service import standing, stop_when_terminated, wait_for_the_end
+
+    plan = load_plan(config)
     options = _source_options(detector, weights, classes, threshold, label_map)
-    wiring.serve(_settings(config), options, interactor=interactor, host=host, port=port)
+    parts = set(only or (Part if plan.projects else [Part.MODELS]))
+    if parts - {Part.MODELS}:
+        stop_when_terminated()
+    with standing(plan, parts):
+        if Part.MODELS in parts:
+            wiring.serve(plan.settings, options, interactor=interactor, host=host, port=port)
+        else:
+            wait_for_the_end()
 
 
 @app.command()
@@ -721,13 +745,6 @@ def _label_studio(tool: AnnotationTool) -> LabelStudio:
     if not isinstance(tool, LabelStudio):
         raise UsageError(f"{tool.target} is not in Label Studio", expected="a target like ls:project/7")
     return tool
-
-
-def _flag(tool: AnnotationTool, store: Store, target: str) -> str | None:
-    if not isinstance(tool, LabelStudio):
-        return None
-    waiting = store.findings(target=target, states=(State.PUSHED,))
-    return tool.flag_tab(list(dict.fromkeys(s.finding.item_id for s in waiting)))
 
 
 def _nothing_to_push(run: Run, options: PushOptions) -> str:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 
 from bridge import wiring
+from bridge.clients import cvat_client, label_studio_client
 from bridge.errors import LabelbridgeError
 from bridge.settings import Settings
 from bridge.store import Store
@@ -94,7 +95,7 @@ def _is_loopback(host: str) -> bool:
 
 def _label_studio(settings: Settings, target: str | None, backend_url: str | None) -> list[Check]:
     try:
-        client = wiring.label_studio_client(settings)
+        client = label_studio_client(settings)
     except LabelbridgeError as error:
         return [_failed("Label Studio's settings", error)]
     project = target.rpartition("/")[2] if target else ""
@@ -104,7 +105,7 @@ def _label_studio(settings: Settings, target: str | None, backend_url: str | Non
 
 def _cvat(settings: Settings) -> Iterator[Check]:
     try:
-        client = wiring.cvat_client(settings)
+        client = cvat_client(settings)
         version = ".".join(map(str, client.version()))
         user = client.whoami()
     except LabelbridgeError as error:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from bridge.console import Output
-from bridge.flows.push import PushOptions, PushResult
-from bridge.flows.ranking import Ranked
-from bridge.store import PrecisionRow, StoredFinding
+from bridge.flows.push import PushOptions, PushResult, choose
+from bridge.flows.ranking import Ranked, rank
+from bridge.plan import Plan, ProjectPlan
+from bridge.store import PrecisionRow, Run, Store, StoredFinding
 
 
 def show_findings(found: Sequence[tuple[StoredFinding, Ranked]], output: Output) -> None:
@@ -21,6 +22,41 @@ def show_findings(found: Sequence[tuple[StoredFinding, Ranked]], output: Output)
         output.say(f"{ranked.probability:<7.2f}{f.score:<7.2f}{f.error:<13}{stored.state:<11}{f.id:<18}{f.item_name}")
         output.say(f"       {f.reason}")
     output.value([_finding_dict(stored, ranked) for stored, ranked in found])
+
+
+def show_choice(store: Store, run: Run, options: PushOptions, now: str, output: Output) -> None:
+    """The findings that a push would send now, in the order in which they would go."""
+    ids = choose(store, run, options, now).ids
+    ranked = {row.head.id: row for row in rank(store, run, options.worth).rows}
+    output.say(f"{len(ids)} findings of run {run.id} of {run.target} would be pushed now.")
+    show_findings([(stored, ranked[stored.finding.id]) for stored in store.findings_of(ids)], output)
+
+
+def show_plan(plan: Plan, would_go: Mapping[str, int | None], output: Output) -> None:
+    """A line for each project: what is done by itself, and how many findings would be pushed now."""
+    if not plan.projects:
+        output.say("The settings file has no projects: nothing is done by itself. `labelbridge init` drafts one.")
+    else:
+        rows = [(p.target, *_policy_words(p), would_go[p.target]) for p in plan.projects.values()]
+        output.table("", ("project", "pre-label", "score", "push", "sync", "would push now"), rows)
+    output.value([{**asdict(p), "would_push": would_go[p.target]} for p in plan.projects.values()])
+
+
+def _policy_words(project: ProjectPlan) -> tuple[str, str, str, str]:
+    policy = project.policy
+    score, push, sync = policy.score, policy.push, policy.sync_every_s
+    return (
+        "on" if policy.prelabel else "off",
+        f"{score.at_least} items or {_span(score.at_latest_s)}" if score else "off",
+        "off" if push is None else f"from {push.min_score:g}{', only noted' if push.dry_run else ''}",
+        f"every {_span(sync)}" if sync else "off",
+    )
+
+
+def _span(seconds: float) -> str:
+    """``90s``, ``15m``, ``2h``: in the largest unit of which it is a whole number."""
+    size, unit = next((u for u in ((86400, "d"), (3600, "h"), (60, "m")) if seconds % u[0] == 0), (1, "s"))
+    return f"{seconds / size:g}{unit}"
 
 
 def show_held_back(result: PushResult, options: PushOptions, target: str, output: Output) -> None:

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -30,7 +31,7 @@ from requests_hardened.ip_filter_adapter import IPFilterAdapter
 from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
-from bridge.errors import AuthError, ConfigError, NotFound, ToolError, ToolUnreachable
+from bridge.errors import AuthError, ConfigError, NotFound, ToolBusy, ToolError, ToolUnreachable
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -74,6 +75,14 @@ class Reply:
     body: bytes
     url: str
     method: str = "GET"
+
+    @property
+    def moment(self) -> str:
+        """The server's clock when it answered, in ISO 8601; empty where it does not say."""
+        try:
+            return parsedate_to_datetime(self.headers.get("date", "")).isoformat()
+        except ValueError:
+            return ""
 
     def json(self) -> Any:
         """The body as JSON.
@@ -132,6 +141,7 @@ class HttpClient:
         auth: gives the headers that prove who we are; asked before each request to the own origin.
         allowed: further origins that may lie in private networks; they get no credentials.
         private_networks: whether *every* address may; for closed networks where all hosts are trusted.
+        pace: called before each request; it may wait.
         sleep, clock: replaced in tests. ``clock`` counts seconds from anywhere.
     """
 
@@ -144,6 +154,7 @@ class HttpClient:
         allowed: Iterable[str] = (),
         private_networks: bool = False,
         limits: Limits | None = None,
+        pace: Callable[[], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -154,6 +165,7 @@ class HttpClient:
         self._allowed = {self.origin, *map(origin_of, allowed)}
         self._private_networks = private_networks
         self._limits = limits or Limits()
+        self._pace = pace
         self._sleep = sleep
         self._clock = clock
         self._count = 0
@@ -201,7 +213,7 @@ class HttpClient:
         often it is sent altogether: what was right to write a moment ago may be wrong after a pause.
 
         Raises:
-            ToolUnreachable: no answer, or not in time, or 502, 503, 504 to the end.
+            ToolUnreachable: no answer, or not in time, or 502, 503, 504 to the end; ``ToolBusy`` where it is 429.
             AuthError: 401 or 403.
             NotFound: 404.
             ToolError: any other error status, a forbidden address, too large or endless an answer.
@@ -270,6 +282,8 @@ class HttpClient:
         trusted = self._private_networks or origin in self._allowed
         session = self._trusted if trusted else self._guarded
         own = dict(self._auth()) if self._auth and origin == self.origin else {}
+        if self._pace:
+            self._pace()
         with self._lock:
             self._count += 1
         try:
@@ -361,8 +375,14 @@ class HttpClient:
             )
         if reply.status == 404:
             raise NotFound(found, todo="Check the id, and whether the token's user can see it" if here else "")
-        if reply.status in (502, 503, 504):
-            raise ToolUnreachable(found, todo=f"Is {who} up behind its proxy? Try again in a minute")
+        if reply.status in _BUSY:
+            unreachable = (
+                ToolBusy(found, todo="Try again in a minute, with fewer requests at once")
+                if reply.status == 429
+                else ToolUnreachable(found, todo=f"Is {who} up behind its proxy? Try again in a minute")
+            )
+            unreachable.retry_after_s = _retry_after(reply)
+            raise unreachable
         raise ToolError(found)
 
     def _without_secrets(self, text: str) -> str:

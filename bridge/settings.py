@@ -1,21 +1,20 @@
 """One validated settings object: file < environment < secret files < flags.
 
 The file is YAML: the one named by ``--config``, else by ``LABELBRIDGE_CONFIG``, else ``labelbridge.yaml`` in the
-current folder where there is one. Every setting can be given as ``LABELBRIDGE_<NAME>``; the secret ones also as
-``LABELBRIDGE_<NAME>_FILE``, the path of a file that holds the value (Docker and Kubernetes secrets).
+current folder where there is one. What else it holds, :mod:`bridge.plan` reads. Every setting can be given as
+``LABELBRIDGE_<NAME>``; the secret ones not in that file, but also as ``LABELBRIDGE_<NAME>_FILE``, the path of a file
+that holds the value (Docker and Kubernetes secrets).
 """
 
 from __future__ import annotations
 
-import difflib
 import os
+import types
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -27,60 +26,20 @@ from pydantic import (
     field_validator,
 )
 
-from bridge.core.findings import ErrorType
 from bridge.core.worth import Worth
-from bridge.errors import ConfigError
-
-PREFIX = "LABELBRIDGE_"
-CONFIG_VARIABLE = "LABELBRIDGE_CONFIG"
-DEFAULT_FILE = "labelbridge.yaml"
-_SECRET_FILE_LIMIT = 65536
-
-
-def _expanded(value: Any) -> Any:
-    if isinstance(value, str) and not value.strip():
-        raise ValueError("Input should be a folder")
-    return Path(value).expanduser() if isinstance(value, str) else value
-
-
-def _listed(value: Any) -> Any:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def _figures(value: Any) -> Any:
-    """``missing=8, extra=4`` as a mapping; one of a YAML file comes as it is."""
-    if not isinstance(value, str):
-        return value
-    pairs = [part.split("=") for part in _listed(value)]
-    if any(len(pair) != 2 for pair in pairs):
-        raise ValueError("Input should be figures by error type, as in missing=9,imprecise=12")
-    return {name.strip(): figure.strip() for name, figure in pairs}
-
-
-def _some_text(value: Any) -> Any:
-    if isinstance(value, str) and not value.strip():
-        raise ValueError("Input should be a value that is not empty")
-    return value
-
-
-def _web_address(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        parts = urllib.parse.urlsplit(value.strip())
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ValueError("Input should be an address such as https://labels.example.org or http://127.0.0.1:8080")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("Input should be an address without user, password, '?' and '#'")
-    return value.strip().rstrip("/")
-
-
-Figure = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
-Figures = Annotated[dict[ErrorType, Figure], BeforeValidator(_figures)]
-SecretText = Annotated[SecretStr, BeforeValidator(_some_text)]
+from bridge.settings_sources import (
+    PREFIX,
+    ConfigFile,
+    Given,
+    explained,
+    from_environment,
+    from_file,
+    from_flags,
+    from_secret_files,
+    read_config_file,
+    refusal,
+)
+from bridge.settings_values import Figures, SecretText, folder, header_text, listed, some_text, web_address
 
 
 class Settings(BaseModel):
@@ -90,7 +49,7 @@ class Settings(BaseModel):
 
     home: Annotated[
         Path,
-        BeforeValidator(_expanded),
+        BeforeValidator(folder),
         Field(
             default_factory=lambda: Path("~/.labelbridge").expanduser(),
             description="Folder of the database, the downloaded weights and the unfinished work.",
@@ -98,7 +57,7 @@ class Settings(BaseModel):
     ]
     store_url: Annotated[
         str,
-        BeforeValidator(_some_text),
+        BeforeValidator(some_text),
         # A PostgreSQL address may hold a password, so it is shown only through `store_url_shown`.
         Field(
             default_factory=lambda found: sqlite_url(found["home"]),
@@ -108,7 +67,7 @@ class Settings(BaseModel):
     ]
     label_studio_url: Annotated[
         str | None,
-        BeforeValidator(_web_address),
+        BeforeValidator(web_address),
         Field(default=None, description="Address of Label Studio, as a browser on this machine reaches it."),
     ]
     label_studio_api_key: Annotated[
@@ -120,7 +79,7 @@ class Settings(BaseModel):
     ]
     cvat_url: Annotated[
         str | None,
-        BeforeValidator(_web_address),
+        BeforeValidator(web_address),
         Field(default=None, description="Address of CVAT, as a browser on this machine reaches it."),
     ]
     cvat_token: Annotated[
@@ -129,13 +88,13 @@ class Settings(BaseModel):
     ]
     cvat_user: Annotated[
         str | None,
-        BeforeValidator(_some_text),
+        BeforeValidator(some_text),
         Field(default=None, description="CVAT user name, where there is no token."),
     ]
     cvat_password: Annotated[SecretText | None, Field(default=None, description="Password of cvat_user.")]
     cvat_organization: Annotated[
         str | None,
-        BeforeValidator(_some_text),
+        BeforeValidator(some_text),
         Field(default=None, description="Short name of the CVAT organization that holds the targets."),
     ]
     request_timeout_s: Annotated[
@@ -197,14 +156,14 @@ class Settings(BaseModel):
         ),
     ]
     backend_host: Annotated[
-        str, BeforeValidator(_some_text), Field(default="127.0.0.1", description="Address the model server listens on.")
+        str, BeforeValidator(some_text), Field(default="127.0.0.1", description="Address the model server listens on.")
     ]
     backend_port: Annotated[
         int, Field(default=9090, ge=0, le=65535, description="Port of the model server; 0 picks one.")
     ]
     backend_user: Annotated[
         str | None,
-        BeforeValidator(_some_text),
+        BeforeValidator(some_text),
         Field(
             default=None, description="User name that callers of the model server must give; needs backend_password."
         ),
@@ -222,12 +181,12 @@ class Settings(BaseModel):
     ]
     models: Annotated[
         Path | None,
-        BeforeValidator(_expanded),
+        BeforeValidator(folder),
         Field(default=None, description="YAML file that lists what the model server serves (docs/models.md)."),
     ]
     interactor: Annotated[
         str | None,
-        BeforeValidator(_some_text),
+        BeforeValidator(some_text),
         Field(
             default=None,
             description="What answers smart points and rectangles, or none (default: the models file's, or grabcut).",
@@ -235,7 +194,7 @@ class Settings(BaseModel):
     ]
     nuclio_host: Annotated[
         str | None,
-        BeforeValidator(_some_text),
+        BeforeValidator(some_text),
         Field(default=None, description="Address on which CVAT is answered (default: backend_host)."),
     ]
     nuclio_port: Annotated[
@@ -253,8 +212,35 @@ class Settings(BaseModel):
     ]
     nuclio_upstream: Annotated[
         str | None,
-        BeforeValidator(_web_address),
+        BeforeValidator(web_address),
         Field(default=None, description="Address of a real Nuclio dashboard whose functions CVAT shall see too."),
+    ]
+    hooks_host: Annotated[
+        str,
+        BeforeValidator(some_text),
+        Field(default="127.0.0.1", description="Address on which webhooks of the tools are received."),
+    ]
+    hooks_port: Annotated[
+        int, Field(default=9095, ge=0, le=65535, description="Port on which webhooks are received; 0 picks one.")
+    ]
+    hooks_url: Annotated[
+        str | None,
+        BeforeValidator(web_address),
+        Field(
+            default=None,
+            description="Address under which the tools reach that port (default: http://HOOKS_HOST:HOOKS_PORT).",
+        ),
+    ]
+    hooks_secret: Annotated[
+        SecretStr | None,
+        BeforeValidator(header_text),
+        Field(
+            default=None,
+            description="What webhooks prove themselves with, 16 characters or more; without it none is received.",
+        ),
+    ]
+    workers: Annotated[
+        int, Field(default=2, ge=1, le=64, description="Projects that the standing service works on at a time.")
     ]
     embedding_cache_bytes: Annotated[
         int,
@@ -280,7 +266,7 @@ class Settings(BaseModel):
 
     image_origins: Annotated[
         tuple[str, ...],
-        BeforeValidator(_listed),
+        BeforeValidator(listed),
         Field(
             default=(),
             description="Further origins the model server may read images from, comma-separated; * for any public one.",
@@ -302,6 +288,13 @@ class Settings(BaseModel):
     def worth(self) -> Worth:
         """What reviewing a finding is worth, by its type."""
         return Worth(self.review_gain, self.review_seconds)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must show nowhere, logs included."""
+        values = [getattr(self, name) for name in secret_settings() if name != "store_url"]
+        password = urllib.parse.urlsplit(self.store_url).password
+        return tuple(v.get_secret_value() for v in values if v is not None) + ((password,) if password else ())
 
     @property
     def store_url_shown(self) -> str:
@@ -330,26 +323,34 @@ class Settings(BaseModel):
         """
         environment = os.environ if environ is None else environ
         problems: list[str] = []
-        given: dict[str, _Given] = {}
-        for layer in (
-            _from_file(cls, config, environment, problems),
-            _from_environment(cls, environment, problems),
-            _from_secret_files(environment, problems),
-            _from_flags(cls, flags or {}, problems),
-        ):
-            given |= layer
-        values = {name: one.value for name, one in given.items()}
+        file = read_config_file(config, environment, problems)
+        settings = cls.gather(file, environment, problems, flags or {})
+        if problems or settings is None:
+            raise refusal(problems)
+        return settings
+
+    @classmethod
+    def gather(
+        cls,
+        file: ConfigFile,
+        environ: Mapping[str, str],
+        problems: list[str],
+        flags: Mapping[str, Any] = types.MappingProxyType({}),
+    ) -> Self | None:
+        """As :meth:`load`, with the file read already; problems are added to ``problems`` and may leave no settings."""
+        names, secrets = tuple(cls.model_fields), secret_settings()
+        given: dict[str, Given] = {
+            **from_file(file, names, secrets, problems),
+            **from_environment(environ, names, secrets, problems),
+            **from_secret_files(environ, secrets, problems),
+            **from_flags(flags, names, problems),
+        }
         settings: Self | None = None
         try:
-            settings = cls.model_validate(values)
+            settings = cls.model_validate({name: one.value for name, one in given.items()})
         except ValidationError as error:
-            problems += _explained(error, given)
+            problems += explained(error, given, secrets)
         problems += _odd_pairs(given)
-        if problems or settings is None:
-            raise ConfigError(
-                "\n  ".join([f"{len(problems)} setting(s) cannot be used:", *problems]),
-                todo="Correct them and start again",
-            )
         return settings
 
 
@@ -390,150 +391,13 @@ def sqlite_url(home: Path) -> str:
     return f"sqlite:///{home.absolute() / 'labelbridge.db'}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """A raw value and where it came from, in the words a person would use."""
-
-    value: Any
-    origin: str
-
-
-def _from_file(
-    model: type[Settings], config: Path | None, environ: Mapping[str, str], problems: list[str]
-) -> dict[str, _Given]:
-    named = config if config is not None else Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None
-    path = named if named is not None else Path(DEFAULT_FILE)
-    try:
-        data = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if named is not None:
-            origin = "--config" if config is not None else CONFIG_VARIABLE
-            problems.append(f"the settings file {path} (named by {origin}) does not exist")
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"the settings file {path} cannot be read: {_cause(error)}")
-        return {}
-    except yaml.MarkedYAMLError as error:
-        # The parser quotes words of the file, which may be a secret.
-        problem = (error.problem or "syntax error").split("'")[0].strip()
-        place = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        problems.append(f"the settings file {path} is not valid YAML{place}: {problem}")
-        return {}
-    except yaml.YAMLError:
-        problems.append(f"the settings file {path} is not valid YAML: expected plain text without control characters")
-        return {}
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        problems.append(f"the settings file {path}: expected lines like 'page_size: 500', found a {_kind(data)}")
-        return {}
-    given = {}
-    for key, value in data.items():
-        if str(key) not in model.model_fields:
-            problems.append(f"{key} ({path}): there is no such setting{_nearest(model, str(key))}")
-        elif value is not None:
-            given[str(key)] = _Given(value, str(path))
-    return given
-
-
-def _from_environment(model: type[Settings], environ: Mapping[str, str], problems: list[str]) -> dict[str, _Given]:
-    given = {}
-    secret_files = {PREFIX + name.upper() + "_FILE" for name in secret_settings()}
-    for variable, value in environ.items():
-        if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE or variable in secret_files:
-            continue
-        name = variable.removeprefix(PREFIX).lower()
-        if name in model.model_fields and variable == PREFIX + name.upper():
-            # An empty variable is how compose files spell "not set".
-            if value:
-                given[name] = _Given(value, variable)
-        # Other programs put variables with this prefix here too (Kubernetes does for a service called
-        # labelbridge), so that only what looks like a slip of the pen is a problem.
-        elif near := difflib.get_close_matches(name, model.model_fields, 1, cutoff=0.85):
-            problems.append(
-                f"{variable} (environment): there is no such setting; did you mean {PREFIX}{near[0].upper()}?"
-            )
-    return given
-
-
-def _from_secret_files(environ: Mapping[str, str], problems: list[str]) -> dict[str, _Given]:
-    given = {}
-    for name in secret_settings():
-        variable = f"{PREFIX}{name.upper()}_FILE"
-        if not environ.get(variable):
-            continue
-        path = Path(environ[variable]).expanduser()
-        try:
-            with path.open("rb") as file:
-                raw = file.read(_SECRET_FILE_LIMIT + 1)
-            if len(raw) > _SECRET_FILE_LIMIT:
-                problems.append(f"{name} ({variable}): expected a file that holds one value, found a large one: {path}")
-                continue
-            value = raw.decode("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            problems.append(f"{name} ({variable}): the file {path} cannot be read: {_cause(error)}")
-            continue
-        if value:
-            given[name] = _Given(value, f"{variable}={path}")
-        else:
-            problems.append(f"{name} ({variable}): expected a value, found an empty file: {path}")
-    return given
-
-
-def _from_flags(model: type[Settings], flags: Mapping[str, Any], problems: list[str]) -> dict[str, _Given]:
-    given = {}
-    for name, value in flags.items():
-        if name not in model.model_fields:
-            problems.append(f"{name} (command line): there is no such setting{_nearest(model, name)}")
-        elif value is not None:
-            given[name] = _Given(value, "--" + name.replace("_", "-"))
-    return given
-
-
-def _explained(error: ValidationError, given: Mapping[str, _Given]) -> list[str]:
-    """Pydantic's findings, one line each, without the values of secret settings."""
-    secrets = secret_settings()
-    lines = []
-    for problem in error.errors(include_url=False, include_context=False):
-        if problem["type"] == "default_factory_not_called":  # it follows from a problem that is told already
-            continue
-        name = str(problem["loc"][0]) if problem["loc"] else ""
-        one = given.get(name)
-        message = problem["msg"].removeprefix("Value error, ")
-        if message.startswith("Input should be "):
-            message = message.removeprefix("Input should be ").split(", unable to")[0]
-            a_number = "a number " if message.startswith(("greater", "less")) else ""
-            message = f"expected {a_number}{message}"
-        found = "" if one is None or name in secrets else f", found {_short(one.value)}"
-        lines.append(f"{name} ({one.origin if one else 'default'}): {message}{found}")
-    return lines
-
-
-def _odd_pairs(given: Mapping[str, _Given]) -> list[str]:
+def _odd_pairs(given: Mapping[str, Given]) -> list[str]:
     pair = ("backend_user", "backend_password")
     return [
         f"{there} ({given[there].origin}): expected {missing} beside it, found none"
         for there, missing in (pair, pair[::-1])
         if there in given and missing not in given
     ]
-
-
-def _nearest(model: type[Settings], name: str) -> str:
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), model.model_fields, 1, cutoff=0.0)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _kind(value: Any) -> str:
-    return {list: "list", str: "text", int: "number", float: "number", bool: "yes/no value"}.get(type(value), "value")
-
-
-def _cause(error: OSError | UnicodeDecodeError) -> str:
-    return "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else (error.strerror or type(error).__name__)
 
 
 def _plain(value: Any) -> str:

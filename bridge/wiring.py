@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -12,12 +12,14 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
+from bridge.clients import Clients
+from bridge.core.findings import State
 from bridge.core.label_map import LabelMap, match_labels
 from bridge.core.predictor import Predictor
 from bridge.core.provenance import Provenance
 from bridge.core.training import Trainer
 from bridge.dialects.label_map_file import read_label_map
-from bridge.errors import ConfigError, PluginError, UsageError
+from bridge.errors import PluginError, UsageError
 from bridge.flows.cross_fit import CrossFitPredictions
 from bridge.flows.durable import Durable
 from bridge.flows.progress import Progress
@@ -33,12 +35,10 @@ from bridge.store import Store
 from bridge.store.stored_memory import StoredMemory
 from bridge.tools import AnnotationTool
 from bridge.tools.cvat import Cvat
-from bridge.tools.cvat_client import CvatClient, Login
 from bridge.tools.cvat_review_plan import ReviewPlan
 from bridge.tools.cvat_target import parse_target
 from bridge.tools.files import open_files
 from bridge.tools.label_studio import LabelStudio
-from bridge.tools.label_studio_client import LabelStudioClient
 from bridge.tools.label_studio_connect import Backend
 
 PLUGINS = "labelbridge.plugins"
@@ -57,12 +57,32 @@ def fresh_id() -> str:
     return uuid.uuid4().hex[:12]
 
 
+def checkpoints_url(settings: Settings) -> str:
+    """Where the standing service keeps how far its journeys have come: every process of it must find it."""
+    if not settings.store_url.startswith("sqlite"):
+        return settings.store_url
+    folder = settings.home / "service"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return f"sqlite:///{(folder / 'journeys.db').absolute()}"
+
+
+_WAIT_S = 60.0
+"""How long a command waits for another, or for the standing service, to be done with a target."""
+
+
 @contextmanager
-def open_journal(settings: Settings) -> Iterator[Journal]:
-    """The store, the durable runner, the clock: what every journey writes to."""
+def open_journal(settings: Settings, alone_with: str | None = None) -> Iterator[Journal]:
+    """The store, the durable runner, the clock: what every journey writes to.
+
+    ``alone_with`` is a target that is about to be changed: whoever else is at it is waited for.
+
+    Raises:
+        Busy: it is not done with it in time.
+    """
     with Store.open(settings.store_url) as store:
         durable = Durable(settings.home / "workflows", program_version())
-        yield Journal(store=store, durable=durable, now=utc_now, new_id=fresh_id)
+        with store.exclusive(alone_with, _WAIT_S) if alone_with else nullcontext():
+            yield Journal(store=store, durable=durable, now=utc_now, new_id=fresh_id)
 
 
 def plugin(name: str) -> Callable[..., Any]:
@@ -85,72 +105,33 @@ def plugin(name: str) -> Callable[..., Any]:
     return loaded
 
 
-def label_studio_client(settings: Settings) -> LabelStudioClient:
-    """A client for the Label Studio of the settings.
-
-    Raises:
-        ConfigError: the address or the token is not set.
-    """
-    if not settings.label_studio_url or settings.label_studio_api_key is None:
-        missing = (
-            "LABELBRIDGE_LABEL_STUDIO_URL" if not settings.label_studio_url else "LABELBRIDGE_LABEL_STUDIO_API_KEY"
-        )
-        raise ConfigError(
-            f"{missing} is not set",
-            expected="Label Studio's address and a Personal Access Token (Account & Settings > Personal Access Token)",
-            todo=f"export {missing}=…, or put it into labelbridge.yaml",
-        )
-    return LabelStudioClient(
-        settings.label_studio_url,
-        settings.label_studio_api_key.get_secret_value(),
-        timeout=settings.request_timeout_s,
-        private_networks=settings.private_networks,
-    )
-
-
-def cvat_client(settings: Settings) -> CvatClient:
-    """A client for the CVAT of the settings.
-
-    Raises:
-        ConfigError: the address is not set, or neither a token nor a user with a password is.
-    """
-    if not settings.cvat_url:
-        raise ConfigError(
-            "LABELBRIDGE_CVAT_URL is not set",
-            expected="CVAT's address, such as http://localhost:8080",
-            todo="export LABELBRIDGE_CVAT_URL=…, or put it into labelbridge.yaml",
-        )
-    token, password = settings.cvat_token, settings.cvat_password
-    login = Login(
-        token=token.get_secret_value() if token else "",
-        user=settings.cvat_user or "",
-        password=password.get_secret_value() if password else "",
-    )
-    organization, timeout = settings.cvat_organization or "", settings.request_timeout_s
-    return CvatClient(settings.cvat_url, login, organization=organization, timeout=timeout)
-
-
 def open_target(
-    target: str, settings: Settings, images: Path | None = None, plan: ReviewPlan | None = None
+    target: str,
+    settings: Settings,
+    images: Path | None = None,
+    plan: ReviewPlan | None = None,
+    clients: Clients | None = None,
 ) -> AnnotationTool:
     """The tool behind ``ls:project/7``, ``cvat:task/12``, ``coco:PATH``, ``voc:DIR`` or ``yolo:DIR``.
 
     Args:
         plan: how findings go to review, for a target in CVAT.
+        clients: shared with other targets; None makes one of its own.
 
     Raises:
         UsageError: the words name no target.
     """
+    clients = clients or Clients(settings)
     kind, _, rest = target.partition(":")
     if kind in FILE_KINDS and rest:
         return open_files(target, images)
     if kind == "ls":
         noun, _, number = rest.partition("/")
         if noun == "project" and number.isdigit():
-            return LabelStudio(label_studio_client(settings), int(number), max_image_bytes=settings.max_image_bytes)
+            return LabelStudio(clients.label_studio(), int(number), max_image_bytes=settings.max_image_bytes)
     if kind == "cvat":
         what = parse_target(target)  # first, as wrong words are wrong whatever is set
-        client = cvat_client(settings)
+        client = clients.cvat()
         memory = StoredMemory(settings.store_url, client.url, utc_now)
         return Cvat(client, what, memory, plan or ReviewPlan(), max_image_bytes=settings.max_image_bytes)
     raise UsageError(
@@ -167,12 +148,15 @@ class SourceOptions:
     weights: Path | None = None
     classes: tuple[str, ...] = ()
     threshold: float | None = None
-    label_map: str | None = None
+    label_map: Mapping[str, str] | str | None = None
     predictions: Path | None = None
     predictions_index: Path | None = None
     model: str | None = None
     cross_fit: bool = False
 
+
+#: As :func:`load_model`.
+Load = Callable[[SourceOptions, str, float | None], Predictor]
 
 FAINTEST = 0.05
 """Scoring wants a model's doubts too: a faint prediction tells a hard object from an invented one."""
@@ -196,7 +180,7 @@ def load_model(options: SourceOptions, device: str, threshold: float | None = No
     return loaded
 
 
-def map_labels(tool: AnnotationTool, predictor: Predictor, label_map: str | None) -> LabelMap:
+def map_labels(tool: AnnotationTool, predictor: Predictor, label_map: Mapping[str, str] | str | None) -> LabelMap:
     """Model classes to the target's labels, checked before anything runs.
 
     Raises:
@@ -227,8 +211,10 @@ def model_source(
     return ModelPredictions(reader, predictor, label_of, settings.predict_batch, threshold, origin, probes)
 
 
-def prediction_source(tool: AnnotationTool, options: SourceOptions, settings: Settings) -> PredictionSource:
-    """The source that the options name; without any, what the tool already holds."""
+def prediction_source(
+    tool: AnnotationTool, options: SourceOptions, settings: Settings, load: Load = load_model
+) -> PredictionSource:
+    """The source that the options name; without any, what the tool already holds. ``load`` is how models are had."""
     chosen = {"--predictions": options.predictions, "--detector": options.detector, "--cross-fit": options.cross_fit}
     given = [name for name, value in chosen.items() if value]
     if len(given) > 1:
@@ -236,10 +222,10 @@ def prediction_source(tool: AnnotationTool, options: SourceOptions, settings: Se
     if options.predictions:
         return _file_source(tool, options)
     if options.cross_fit:
-        return _cross_fit_source(tool, options, settings)
+        return _cross_fit_source(tool, options, settings, load)
     if options.detector:
         threshold = FAINTEST if options.threshold is None else options.threshold
-        predictor = load_model(options, settings.device, threshold)
+        predictor = load(options, settings.device, threshold)
         mapping = map_labels(tool, predictor, options.label_map)
         origin = _origin(options.detector, predictor, settings)
         return model_source(tool, predictor, mapping, settings, threshold, origin, probes=True)
@@ -259,14 +245,24 @@ def _origin(detector: str, predictor: Predictor, settings: Settings) -> Provenan
     return own or TrainedModels(training_folder(settings)).provenance(predictor.name)
 
 
-def _cross_fit_source(tool: AnnotationTool, options: SourceOptions, settings: Settings) -> CrossFitPredictions:
+def _cross_fit_source(
+    tool: AnnotationTool, options: SourceOptions, settings: Settings, load: Load
+) -> CrossFitPredictions:
     training = latest(training_folder(settings), tool.target)
     threshold = FAINTEST if options.threshold is None else options.threshold
     manifest = training.folder / MANIFEST
-    final = load_model(SourceOptions(detector=str(manifest)), settings.device, threshold)
+    final = load(SourceOptions(detector=str(manifest)), settings.device, threshold)
     mapping, origin = map_labels(tool, final, options.label_map), manifest_provenance(manifest)
     source = model_source(tool, final, mapping, settings, threshold, origin, probes=True)
     return CrossFitPredictions(training, threshold, source)
+
+
+def flag_waiting(tool: AnnotationTool, store: Store) -> str | None:
+    """Show the items that await review in a tab of the project itself, where the tool has such tabs; its address."""
+    if not isinstance(tool, LabelStudio):
+        return None
+    waiting = store.findings(target=tool.target, states=(State.PUSHED,))
+    return tool.flag_tab(list(dict.fromkeys(s.finding.item_id for s in waiting)))
 
 
 def training_folder(settings: Settings) -> Path:

@@ -13,9 +13,9 @@ from starlette.applications import Starlette
 
 from bridge.dialects.label_map_file import read_label_map
 from bridge.errors import ConfigError, LabelbridgeError, ModelError
+from bridge.listening import Servers, listen, url_of
+from bridge.logs import AccessLog, Log, json_logger
 from ml_backend.entry import ModelEntry, is_id
-from ml_backend.listening import Servers, listen, url_of
-from ml_backend.logs import AccessLog, Log, json_logger
 from ml_backend.models import Interactor, Predictor
 from ml_backend.models.catalogue import EMBEDDED, ModelSpec, describe, load
 from ml_backend.models_file import ModelsFile, read_models_file

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bridge.errors import LabelbridgeError, NotFound
+from bridge.logs import Log
 from ml_backend.entry import ModelEntry
 from ml_backend.inference import InferenceThread, State
 from ml_backend.interaction import InteractionThreads
-from ml_backend.logs import Log
 from ml_backend.metrics import Metrics
 
 Engine = InferenceThread | InteractionThreads

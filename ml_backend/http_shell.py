@@ -19,8 +19,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.errors import DataError, LabelbridgeError, ModelError
+from bridge.logs import AccessLog, Log
 from ml_backend.fresh_ids import fresh_ids
-from ml_backend.logs import AccessLog, Log
 from ml_backend.metrics import Metrics
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")

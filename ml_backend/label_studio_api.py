@@ -24,13 +24,13 @@ from starlette.responses import Response
 
 from bridge.dialects.label_studio import LabelConfig, Region, prediction_entry
 from bridge.errors import DataError, LabelbridgeError, ModelError, PluginError
+from bridge.logs import Log
 from ml_backend.endpoints import Endpoint, Handler
 from ml_backend.entry import ModelEntry
 from ml_backend.http_shell import HttpProblem, json_response, read_object
 from ml_backend.image_source import ImageRef
 from ml_backend.json_api import as_problem
 from ml_backend.label_studio_answers import Answers, segment_regions
-from ml_backend.logs import Log
 from ml_backend.metrics import Metrics
 from ml_backend.models import Prompt
 from ml_backend.projects import Projects

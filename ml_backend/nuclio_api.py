@@ -38,11 +38,11 @@ from bridge.dialects.cvat_functions import (
     read_interactor_call,
 )
 from bridge.errors import DataError, LabelbridgeError, NotFound
+from bridge.logs import Log
 from ml_backend.endpoints import Endpoint, Handler
 from ml_backend.http_shell import HttpProblem, json_response, read_object
 from ml_backend.image_source import ImageRef
 from ml_backend.json_api import as_problem
-from ml_backend.logs import Log
 from ml_backend.metrics import Metrics
 from ml_backend.models import Prompt
 from ml_backend.nuclio_functions import Function, ProjectFunction, listed_functions

@@ -10,8 +10,8 @@ from typing import Any
 from bridge.core.label_map import match_labels
 from bridge.dialects.cvat_functions import Shape, detector_function, interactor_function, own_problems
 from bridge.errors import LabelbridgeError, ModelError
+from bridge.logs import Log
 from ml_backend.entry import ModelEntry
-from ml_backend.logs import Log
 
 
 @dataclass(frozen=True, slots=True)

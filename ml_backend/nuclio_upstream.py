@@ -18,8 +18,8 @@ import orjson
 
 from bridge.dialects.cvat_functions import problems
 from bridge.errors import LabelbridgeError, ToolError
+from bridge.logs import Log
 from bridge.net import HttpClient, Limits, Reply
-from ml_backend.logs import Log
 from ml_backend.lru import Lru
 from ml_backend.runtime import Overloaded
 

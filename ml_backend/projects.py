@@ -9,9 +9,9 @@ from typing import Any
 from bridge.core.label_map import match_labels
 from bridge.dialects.label_studio import LabelConfig, parse_label_config
 from bridge.errors import LabelbridgeError
+from bridge.logs import Log
 from ml_backend.entry import ModelEntry
 from ml_backend.label_studio_answers import Answers, suggestable
-from ml_backend.logs import Log
 from ml_backend.lru import Lru
 from ml_backend.models import Kind
 

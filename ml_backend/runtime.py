@@ -26,13 +26,13 @@ import numpy.typing as npt
 
 from bridge.errors import LabelbridgeError, PluginError
 from bridge.images import decode, size_of
+from bridge.logs import Log
 from ml_backend.budget import Budget
 from ml_backend.entry import ModelEntry
 from ml_backend.fleet import Fleet
 from ml_backend.flights import Flights
 from ml_backend.image_source import ImageRef
 from ml_backend.inference import InferenceThread, State
-from ml_backend.logs import Log
 from ml_backend.lru import Lru
 from ml_backend.metrics import Metrics
 from ml_backend.models import Detections, Prompt, Segment

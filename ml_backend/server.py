@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bridge.errors import DataError, LabelbridgeError
+from bridge.logs import AccessLog, Log
 from ml_backend.endpoints import Endpoint
 from ml_backend.entry import ModelEntry
 from ml_backend.fresh_ids import fresh_ids
@@ -22,7 +23,6 @@ from ml_backend.http_shell import HttpProblem, Keys, Shell, json_response
 from ml_backend.image_source import ImageSource
 from ml_backend.json_api import JsonApi
 from ml_backend.label_studio_api import LabelStudioDialect
-from ml_backend.logs import AccessLog, Log
 from ml_backend.metrics import Metrics
 from ml_backend.nuclio_api import NuclioDialect, ProjectFunction
 from ml_backend.nuclio_upstream import NuclioUpstream

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from bridge.listening import Servers, listen
 from ml_backend.app import create_app
 from ml_backend.entry import ModelEntry
 from ml_backend.image_source import ImageRef
-from ml_backend.listening import Servers, listen
 from ml_backend.models import Detections, Kind
 from ml_backend.models.catalogue import ModelCard
 from ml_backend.server_settings import ServerSettings

@@ -82,6 +82,18 @@ def match_labels(classes: Sequence[str], labels: Sequence[str], explicit: Mappin
     return result
 
 
+def alike_labels(classes: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
+    """A label map to propose: class -> label where the two differ only in case, blanks and signs, as ``hex_nut`` and
+    ``Hex nut`` do, and one label does. Those that :func:`match_labels` finds by itself are left out.
+    """
+    known = {_fold(label) for label in labels}
+    bare: dict[str, list[str]] = {}
+    for label in labels:
+        bare.setdefault(_bare(label), []).append(label)
+    found = {name: bare.get(_bare(name), []) for name in classes if _fold(name) not in known and _bare(name)}
+    return {name: alike[0] for name, alike in found.items() if len(alike) == 1}
+
+
 def parse_label_map(text: str) -> dict[str, str]:
     """Read the inline form ``car=vehicle,person=human``; blanks around names do not count.
 
@@ -99,7 +111,11 @@ def parse_label_map(text: str) -> dict[str, str]:
                 todo="Correct the entry, or put names that contain commas or equals signs into a JSON or YAML file",
             )
         if name in pairs:
-            raise ConfigError(f"the label map gives the class {name!r} twice", todo="Keep one of the two entries")
+            raise ConfigError(
+                f"the label map gives the class {name!r} twice",
+                expected="each class once",
+                todo="Keep one of the two entries",
+            )
         pairs[name] = label
     return pairs
 
@@ -122,6 +138,10 @@ def _check_explicit(classes: Sequence[str], labels: Sequence[str], explicit: Map
 
 def _fold(name: str) -> str:
     return name.strip().casefold()
+
+
+def _bare(name: str) -> str:
+    return "".join(filter(str.isalnum, name.casefold()))
 
 
 def _listed(names: Sequence[str], most: int = 100) -> str:

@@ -13,3 +13,12 @@ def parse_moment(text: str) -> datetime:
     """
     moment = datetime.fromisoformat(text)
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+def stamp(text: str) -> str:
+    """A moment in UTC with six digits of a second and ``Z``: such texts sort by time, and tools' filters take them.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return parse_moment(text).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

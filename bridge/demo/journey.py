@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from bridge import wiring
+from bridge.clients import label_studio_client
 from bridge.console import Output
 from bridge.core.findings import Finding, State
 from bridge.core.planting import PlantedRow, match_planted
@@ -61,7 +62,7 @@ def on_label_studio(settings: Settings, options: DemoOptions, output: Output) ->
         Backend(server.url, server.token, folder / "model-server.log") as backend,
     ):
         mine = _settings(folder, server)
-        client = wiring.label_studio_client(mine)
+        client = label_studio_client(mine)
         say(f"Making a project of {len(data.records)} labelled and {len(data.unlabelled)} unlabelled tasks")
         project = demo_project.create(client, data, "images")
         tool = LabelStudio(client, project)

@@ -30,6 +30,22 @@ class Step(Protocol):
     def __call__(self, name: str, work: Callable[[], T]) -> T: ...
 
 
+class Runner(Protocol):
+    """Runs journeys; see :meth:`Durable.run`."""
+
+    def run(self, name: str, options: object, journey: Callable[[Step], T]) -> T: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Inline:
+    """Runs a journey as a part of one that is durable already: its steps are steps of that one."""
+
+    step: Step
+
+    def run(self, name: str, options: object, journey: Callable[[Step], T]) -> T:  # noqa: ARG002 - see Runner
+        return journey(self.step)
+
+
 @dataclass(frozen=True, slots=True)
 class Durable:
     """Runs journeys. ``folder`` holds one file per unfinished journey.
@@ -85,32 +101,20 @@ class Durable:
             Path(lock.name).unlink(missing_ok=True)
 
 
-class _Stopped(BaseException):
+class Stopped(BaseException):
     """Leaves a journey whose process was told to stop, so that it stays unfinished rather than failed."""
 
 
 def _run(database: Path, executor: str, version: str, journey: Callable[[Step], T]) -> T:
-    from dbos import DBOS  # takes 0.3 s to import: only journeys pay for it
+    from dbos import DBOS
 
-    _quiet_dbos()
-    DBOS(
-        config={
-            "name": "labelbridge",
-            "system_database_url": f"sqlite:///{database}",
-            "executor_id": executor,
-            "application_version": version,
-            "enable_otlp": False,
-            "log_level": "CRITICAL",
-            "run_migrations": True,
-        }
-    )
-    _quiet_dbos()
+    configure_dbos(f"sqlite:///{database}", executor, version)
 
     stopped = threading.Event()
 
     def step(name: str, work: Callable[[], Any]) -> Any:
         if stopped.is_set():
-            raise _Stopped
+            raise Stopped
         return DBOS.run_step({"name": name}, work)
 
     @DBOS.workflow(name="journey", max_recovery_attempts=None)
@@ -136,6 +140,28 @@ def _run(database: Path, executor: str, version: str, journey: Callable[[Step], 
             for suffix in ("", "-wal", "-shm", "-journal"):
                 with suppress(FileNotFoundError):
                     database.with_name(database.name + suffix).unlink()
+
+
+def configure_dbos(url: str, executor: str, version: str) -> None:
+    """Make the process's one DBOS: it keeps its checkpoints in the database at ``url``. To be launched by the caller.
+
+    DBOS takes 0.3 s to import, so only those who run journeys do.
+    """
+    from dbos import DBOS
+
+    _quiet_dbos()
+    DBOS(
+        config={
+            "name": "labelbridge",
+            "system_database_url": url,
+            "executor_id": executor,
+            "application_version": version,
+            "enable_otlp": False,
+            "log_level": "CRITICAL",
+            "run_migrations": True,
+        }
+    )
+    _quiet_dbos()
 
 
 def _quiet_dbos() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from bridge.errors import ToolError
-from bridge.flows.durable import Durable, Step
+from bridge.flows.durable import Runner, Step
 from bridge.flows.failures import Failure
 from bridge.flows.progress import Progress
 from bridge.flows.sources import ModelPredictions
@@ -34,7 +34,7 @@ class _PageResult:
 
 
 def prelabel(
-    tool: AnnotationTool, source: ModelPredictions, *, durable: Durable, page_size: int, progress: Progress
+    tool: AnnotationTool, source: ModelPredictions, *, durable: Runner, page_size: int, progress: Progress
 ) -> PrelabelResult:
     """Predict every item that holds no prediction of this model yet, page by page.
 

@@ -16,11 +16,12 @@ from bridge.core.fingerprints import thumbnail
 from bridge.core.objects import Workload, build_workload
 from bridge.core.team import Team, team_of
 from bridge.errors import DataError, ImageError
-from bridge.flows.durable import Durable, Step
+from bridge.flows.durable import Runner, Step
 from bridge.flows.failures import Failure
 from bridge.flows.fixed import is_fixed, order_of
 from bridge.flows.independence import Independence
 from bridge.flows.progress import Progress
+from bridge.flows.recall import recalled
 from bridge.flows.sources import PredictionSource
 from bridge.images import decode_small, size_of
 from bridge.scorers import RecordReview, Scorer, explain
@@ -98,10 +99,14 @@ class ScoreResult:
 
 @dataclass(frozen=True, slots=True)
 class ScoreOptions:
-    """``keep`` is the lowest score that becomes a finding. ``check_images`` opens every image file."""
+    """``keep`` is the lowest score that becomes a finding. ``check_images`` opens every image file.
+
+    With ``recall`` no model looks again at an item that is as it was in the last run with the same predictions.
+    """
 
     keep: float = 0.1
     check_images: bool = False
+    recall: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,7 @@ class Journal:
     """Where a journey writes, and what it takes from outside: the clock and fresh ids."""
 
     store: Store
-    durable: Durable
+    durable: Runner
     now: Callable[[], str]
     new_id: Callable[[], str]
 
@@ -124,8 +129,11 @@ class _PageResult:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
+    """``earlier`` is the run whose predictions may be used again."""
+
     run_id: str
     info: TargetInfo
+    earlier: str | None
 
 
 def score(
@@ -150,7 +158,7 @@ def score(
         pages: list[_PageResult] = []
         cursor: str | None = None
         while True:
-            reading = partial(_page, tool, source, journal.store, begun.run_id, len(pages), cursor, page_size, options)
+            reading = partial(_page, tool, source, journal.store, begun, len(pages), cursor, page_size, options)
             pages.append(step(f"page {len(pages)}", reading))
             progress("reading", sum(p.counts.items for p in pages), begun.info.items)
             cursor = pages[-1].next
@@ -168,6 +176,8 @@ def _begin(
 ) -> _Begun:
     info = tool.describe()
     run_id = journal.new_id()
+    before = journal.store.runs(info.target) if options.recall else ()
+    earlier = next((r.id for r in before if r.finished_at and r.options.get("source") == source.key), None)
     journal.store.start_run(
         run_id,
         target=info.target,
@@ -179,14 +189,14 @@ def _begin(
         started_at=journal.now(),
         options={"keep": options.keep, "check_images": options.check_images, "source": source.key},
     )
-    return _Begun(run_id, info)
+    return _Begun(run_id, info, earlier)
 
 
 def _page(
     tool: AnnotationTool,
     source: PredictionSource,
     store: Store,
-    run_id: str,
+    begun: _Begun,
     position: int,
     after: str | None,
     limit: int,
@@ -194,11 +204,14 @@ def _page(
 ) -> _PageResult:
     page = tool.read_page(after, limit, model=source.model)
     submitted = [record for record in page.records if record.submissions or record.problems]
-    records, failures = source.attach(submitted)
+    known = recalled(store, begun.earlier, position, submitted) if begun.earlier else {}
+    fresh, failures = source.attach([record for record in submitted if record.item.id not in known])
+    known |= {record.item.id: record for record in fresh}
+    records = [known[record.item.id] for record in submitted]
     # That an item names no image is told by its record.
     looks = [_look(tool, r.item) for r in page.records if r.item.image] if options.check_images else []
     records = _with_thumbnails(records, looks)
-    store.put_chunk(run_id, position, records)
+    store.put_chunk(begun.run_id, position, records)
     counts = Counts(
         items=len(page.records),
         submissions=sum(len(r.submissions) for r in records),

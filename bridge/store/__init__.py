@@ -10,6 +10,7 @@ from bridge.store.rows import (
     AuditEvent,
     FindingHead,
     FixRecord,
+    Hint,
     JudgedFinding,
     PrecisionRow,
     Push,
@@ -17,7 +18,10 @@ from bridge.store.rows import (
     ReviewPlace,
     Run,
     SampledFinding,
+    StoredChange,
     StoredFinding,
+    WaitingHint,
+    Watch,
 )
 from bridge.store.store import Store
 
@@ -25,6 +29,7 @@ __all__ = [
     "AuditEvent",
     "FindingHead",
     "FixRecord",
+    "Hint",
     "JudgedFinding",
     "PrecisionRow",
     "Push",
@@ -33,5 +38,8 @@ __all__ = [
     "Run",
     "SampledFinding",
     "Store",
+    "StoredChange",
     "StoredFinding",
+    "WaitingHint",
+    "Watch",
 ]

@@ -152,6 +152,12 @@ def of_ids(db: Connection, ids: Sequence[str]) -> list[StoredFinding]:
     return [found[key] for key in ids]
 
 
+def states(db: Connection, target: str) -> dict[State, int]:
+    c = findings.c
+    query = select(c.state, func.count()).where(c.target == target).group_by(c.state)
+    return {State(state): count for state, count in db.execute(query)}
+
+
 def heads(db: Connection, run_id: str) -> list[FindingHead]:
     runs.get(db, run_id)
     c = findings.c

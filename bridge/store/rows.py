@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge.core.annotations import LabelSet
+from bridge.core.changes import ChangeKind
 from bridge.core.findings import ErrorType, Finding, State, Verdict
 from bridge.core.metrics import wilson_interval
 
@@ -113,6 +114,32 @@ class ReviewPlace:
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """What is known of a watched target: see the table. Times are our own clock's, as ISO 8601."""
+
+    target: str
+    cursor: str | None
+    polled_at: str | None
+    next_poll_at: str | None
+    failures: int
+    error: str
+    run_to_push: str | None
+    answers_since: str | None
+    synced_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChange:
+    """A change that was not dealt with yet: first and last noted when, by our own clock, as ISO 8601."""
+
+    item_id: str
+    kind: ChangeKind
+    moment: str
+    first_at: str
+    last_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class PrecisionRow:
     """How often reviewers agreed with one scorer on one class; the latest verdict of each finding counts.
 
@@ -171,3 +198,48 @@ class AuditEvent:
     detail: Mapping[str, Any]
     prev_hash: str
     hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How a journey of the standing service through a target went last: ``outcome`` is a sentence.
+
+    ``failures`` of them failed since one succeeded; then none is begun before ``retry_at``.
+    """
+
+    target: str
+    journey: str
+    ended_at: str
+    outcome: str
+    failures: int = 0
+    retry_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A webhook that came in: something happened, and where to look for it.
+
+    Attributes:
+        tool: ``label-studio`` or ``cvat``.
+        places: where it happened, in the words of targets (``cvat:job/5``, ``cvat:task/12``), the narrowest first;
+            none where the event does not tell, which may be anywhere in the tool.
+        event: as the tool calls it.
+        moment: the tool's own time of it, in ISO 8601; None where it tells none.
+        digest: SHA-256 of the body, in hexadecimal digits.
+        received_at: our time, in ISO 8601.
+    """
+
+    tool: str
+    places: tuple[str, ...]
+    event: str
+    moment: str | None
+    digest: str
+    received_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingHint:
+    """A hint that nobody has looked at yet; ``seq`` counts them in the order in which they were stored."""
+
+    seq: int
+    hint: Hint

@@ -85,15 +85,15 @@ def layout(db: Connection, run_id: str) -> list[str]:
     return [row.annotations for row in found]
 
 
-def get(db: Connection, run_id: str, position: int) -> tuple[bytes, str]:
-    """The compressed body of a chunk and the hash its content must have."""
+def find(db: Connection, run_id: str, position: int) -> tuple[bytes, str] | None:
+    """The compressed body of a chunk and the hash its content must have; None where there is no such chunk."""
     query = (
         select(chunks.c.body, chunks.c.hash)
         .join(run_chunks, run_chunks.c.chunk == chunks.c.hash)
         .where((run_chunks.c.run_id == run_id) & (run_chunks.c.position == position))
     )
-    row = db.execute(query).one()
-    return row.body, row.hash
+    row = db.execute(query).one_or_none()
+    return None if row is None else (row.body, row.hash)
 
 
 def seal(db: Connection, run_id: str, snapshot: str, layout_read: Sequence[str], by: str) -> str:

@@ -10,20 +10,41 @@ from typing import Any, Self
 from sqlalchemy import Connection, Engine
 
 from bridge.core.annotations import LabelSet, Record
+from bridge.core.changes import Change, ChangeKind
 from bridge.core.findings import Event, Finding, State, Verdict
+from bridge.core.policy import Waiting
 from bridge.core.tool_memory import Suggestion
-from bridge.store import audit, engine, findings, memory, reviews, runs, samples, snapshots, verdicts
+from bridge.store import (
+    audit,
+    engine,
+    findings,
+    hints,
+    memory,
+    reviews,
+    runs,
+    samples,
+    snapshots,
+    turns,
+    verdicts,
+    watches,
+)
+from bridge.store.exclusive import exclusive
 from bridge.store.rows import (
     AuditEvent,
     FindingHead,
     FixRecord,
+    Hint,
     JudgedFinding,
     PrecisionRow,
     PutCounts,
     ReviewPlace,
     Run,
     SampledFinding,
+    StoredChange,
     StoredFinding,
+    Turn,
+    WaitingHint,
+    Watch,
 )
 
 #: Who is named in the audit log when the caller names nobody.
@@ -73,6 +94,14 @@ class Store:
 
     def _write(self) -> AbstractContextManager[Connection]:
         return engine.transaction(self._engine, write=True)
+
+    def exclusive(self, target: str, wait_s: float = 0.0) -> AbstractContextManager[None]:
+        """Hold ``target`` for a block: nobody else who asks for it gets it meanwhile, in any process.
+
+        Raises:
+            Busy: somebody else holds it, ``wait_s`` seconds long.
+        """
+        return exclusive(self._engine, target, wait_s)
 
     # --- runs -------------------------------------------------------------------------------------------------------
 
@@ -145,9 +174,17 @@ class Store:
         with self._read() as db:
             length = len(snapshots.layout(db, run_id))
         for position in range(length):
-            with self._read() as db:
-                body, content = snapshots.get(db, run_id, position)
-            yield snapshots.unpack(body, content, f"chunk {position} of run {run_id}")
+            yield self.chunk(run_id, position)
+
+    def chunk(self, run_id: str, position: int) -> list[Record]:
+        """One chunk of a run's snapshot; empty where it has none of that number.
+
+        Raises:
+            StoreError: the chunk is damaged.
+        """
+        with self._read() as db:
+            found = snapshots.find(db, run_id, position)
+        return [] if found is None else snapshots.unpack(*found, f"chunk {position} of run {run_id}")
 
     def seal_snapshot(self, run_id: str) -> str:
         """Freeze the snapshot: its hash (see :func:`bridge.core.annotations.snapshot_hash`) is kept on the run.
@@ -238,6 +275,11 @@ class Store:
         """How many findings of a run there are now, as ``{error: {state: count}}``."""
         with self._read() as db:
             return findings.counts(db, run_id)
+
+    def states(self, target: str) -> dict[State, int]:
+        """How many findings of a target are in each state now; those that none is in are left out."""
+        with self._read() as db:
+            return findings.states(db, target)
 
     def transition(
         self, finding_id: str, event: Event, at: str, by: str, detail: Mapping[str, Any] | None = None
@@ -376,6 +418,95 @@ class Store:
         """What was suggested in a job, by frame."""
         with self._read() as db:
             return memory.suggestions(db, place)
+
+    # --- the standing service ---------------------------------------------------------------------------------------
+
+    def put_poll(self, target: str, changes: Sequence[Change], cursor: str, at: str, next_poll_at: str) -> None:
+        """Note what a poll found, and how far it read. Changes that are noted already keep the time of the first."""
+        with self._write() as db:
+            watches.put_poll(db, target, changes, cursor, at, next_poll_at)
+
+    def put_failed_poll(self, target: str, error: str, at: str, next_poll_at: str) -> None:
+        """Note that a poll failed; the cursor stays."""
+        with self._write() as db:
+            watches.put_failed_poll(db, target, error, at, next_poll_at)
+
+    def watch(self, target: str) -> Watch | None:
+        """What is known of a watched target; None when it was never polled."""
+        with self._read() as db:
+            return watches.get(db, target)
+
+    def waiting(self, target: str) -> Waiting:
+        """What waits in a target, for :func:`bridge.core.policy.due`."""
+        with self._read() as db:
+            return watches.waiting(db, target)
+
+    def changes(self, target: str, kind: ChangeKind) -> list[StoredChange]:
+        """What changed in a target and was not struck off, in the order in which it was first noted."""
+        with self._read() as db:
+            return watches.changes(db, target, kind)
+
+    def strike(self, target: str, kind: ChangeKind, seen: Mapping[str, str]) -> None:
+        """Strike off what was dealt with: ``last_at`` by item id, as :meth:`changes` told it before.
+
+        An item that changed again meanwhile stays.
+        """
+        with self._write() as db:
+            watches.strike(db, target, kind, seen)
+
+    def note_run(self, target: str, run_id: str | None) -> None:
+        """Note a run whose findings are to be considered for pushing; None: they were."""
+        with self._write() as db:
+            watches.note_run(db, target, run_id)
+
+    def note_answers(self, target: str, at: str | None) -> None:
+        """Note that a reviewer may have answered; None: that is dealt with."""
+        with self._write() as db:
+            watches.note_answers(db, target, at)
+
+    def note_sync(self, target: str, at: str) -> None:
+        """Note a sync that *began* at ``at``: it dealt with the answers that were noted until then."""
+        with self._write() as db:
+            watches.note_sync(db, target, at)
+
+    def put_turn(self, turn: Turn) -> None:
+        """Note how a journey through a target went; it replaces the one before."""
+        with self._write() as db:
+            turns.put(db, turn)
+
+    def turns(self, target: str | None = None) -> list[Turn]:
+        """How each journey went last, by target and journey."""
+        with self._read() as db:
+            return turns.select_turns(db, target)
+
+    # --- webhooks ---------------------------------------------------------------------------------------------------
+
+    def put_hints(self, given: Sequence[Hint]) -> list[bool]:
+        """Keep webhooks that came in, each once, by its digest.
+
+        Returns:
+            For each of them whether it is new: False where its digest was known, or came before it in ``given``.
+        """
+        with self._write() as db:
+            return hints.put(db, given)
+
+    def waiting_hints(self, limit: int) -> list[WaitingHint]:
+        """The hints that nobody has taken, in the order in which they were stored; at most ``limit``."""
+        with self._read() as db:
+            return hints.waiting(db, limit)
+
+    def take_hints(self, seqs: Collection[int], at: str) -> None:
+        """Note that these hints were looked at. One that was taken before stays as it is."""
+        with self._write() as db:
+            hints.take(db, seqs, at)
+
+    def forget_hints(self, before: str) -> int:
+        """Forget the hints that were received before a time, taken or not. Returns how many they were.
+
+        A body whose hint is forgotten is no longer known, so that whoever receives must refuse what is as old.
+        """
+        with self._write() as db:
+            return hints.forget(db, before)
 
     # --- audit log --------------------------------------------------------------------------------------------------
 

@@ -250,3 +250,15 @@ changes = Table(
     Column("first_at", String, nullable=False),
     Column("last_at", String, nullable=False),
 )
+
+#: How each journey through a watched target went last; ``failures`` counts those since one succeeded.
+turns = Table(
+    "turns",
+    metadata,
+    Column("target", String, primary_key=True),
+    Column("journey", String, primary_key=True),
+    Column("ended_at", String, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("retry_at", String),
+)

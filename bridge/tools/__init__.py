@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from bridge.core.annotations import Annotation, Item, LabelSet, Prediction, Record
+from bridge.core.changes import Change
 from bridge.core.findings import Finding, Fix, Verdict
 from bridge.errors import DataError, LabelbridgeError
 
@@ -122,6 +123,18 @@ class FixResult:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What changed in a target behind a cursor.
+
+    ``cursor`` is for the next call, in the tool's own terms; ``more`` says that there is more to read at once.
+    """
+
+    items: tuple[Change, ...]
+    cursor: str
+    more: bool = False
+
+
 class AnnotationTool(Protocol):
     """One target of one tool; see the module's text for what it MUST and MUST NOT do."""
 
@@ -172,4 +185,13 @@ class AnnotationTool(Protocol):
         """Write fixes where the object is unchanged since it was scored; one result per order, in order.
 
         What lies in one place MUST be written together. A place that is gone is a conflict of the fixes concerned.
+        """
+
+    def read_changes(self, cursor: str | None) -> Changes:
+        """What changed behind the cursor of an earlier call; None reports every item, and all work that there is.
+
+        MUST rest on the tool's own clock, never on ours, and read an overlap again: the clocks of several servers
+        differ, and a change may become visible later than the moment it bears. What was reported once MUST NOT be
+        reported again unless it changed. One or two requests where nothing changed, whatever the target's size; where
+        much did, a bounded number, and ``more``. A cursor that cannot be read counts as None: nothing is lost.
         """

@@ -32,6 +32,7 @@ from bridge.errors import (
     UsageError,
 )
 from bridge.tools import (
+    Changes,
     FixOrder,
     FixResult,
     Outcome,
@@ -44,6 +45,7 @@ from bridge.tools import (
     UnshownCases,
 )
 from bridge.tools.cvat_acceptance import Acceptance, acceptance
+from bridge.tools.cvat_changes import JobWatch
 from bridge.tools.cvat_client import CvatClient, Row
 from bridge.tools.cvat_fixes import JobFixes
 from bridge.tools.cvat_handover import Handover, SentBack
@@ -287,6 +289,13 @@ class Cvat:
             results.update(zip(indices, fixes.apply([orders[i] for i in indices]), strict=True))
         return [results[i] for i in range(len(orders))]
 
+    def read_changes(self, cursor: str | None) -> Changes:
+        """See :meth:`bridge.tools.AnnotationTool.read_changes`, and :mod:`bridge.tools.cvat_changes`.
+
+        One request where nothing changed.
+        """
+        return JobWatch(self.client, self.what, self._doubt_none).read(cursor)
+
     def jobs(self) -> Iterator[tuple[int, list[Job]]]:
         """The jobs that the target takes, task by task."""
         for task in self._task_ids():
@@ -364,6 +373,15 @@ class Cvat:
         # Honeypots are frames of a ground truth job, which the listing of one job does not show.
         checked = self.what.kind == "job" or not all(map(is_people_job, jobs))
         return sorted((j for j in jobs if is_people_job(j)), key=lambda j: j.id), taken, checked
+
+    def _doubt_none(self) -> None:
+        """Find out why no job is listed: in the wrong organization nothing is."""
+        if self.what.kind == "project":
+            self._task_rows()
+        else:
+            expected = _count_of(self.client.task(self.what.id), "jobs")
+            if expected:
+                raise self._elsewhere(f"task {self.what.id} has {expected} jobs, and CVAT lists none of them")
 
     def _elsewhere(self, found: str) -> ConfigError:
         mine = repr(self.client.organization) if self.client.organization else "none"

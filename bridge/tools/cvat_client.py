@@ -6,6 +6,7 @@ Observed on 2.15 and 2.22, read in the SDK of 2.80. Not through that SDK: its co
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -34,6 +35,15 @@ class Login:
     password: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """Some jobs, and how many the conditions match altogether. ``now`` is the server's clock, empty if not told."""
+
+    jobs: list[Row]
+    total: int
+    now: str
+
+
 class CvatClient:
     """Calls to one CVAT as one user. Safe to use from several threads.
 
@@ -42,6 +52,8 @@ class CvatClient:
         organization: the slug of the organization to work in; empty: none. CVAT answers lists with nothing, and no
             error, when the objects asked for are in another one.
         timeout: seconds to wait for an answer.
+        attempts: how often a request that is safe to repeat is made altogether.
+        pace: called before each request; it may wait.
         sleep: what waits, here and for long operations; replaced in tests.
 
     Raises:
@@ -55,6 +67,8 @@ class CvatClient:
         *,
         organization: str = "",
         timeout: float = 120.0,
+        attempts: int = 4,
+        pace: Callable[[], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if not login.token and not (login.user and login.password):
@@ -63,14 +77,14 @@ class CvatClient:
                 expected="a personal access token (CVAT 2.50 and later: Profile > Security), or a user and a password",
                 todo="export LABELBRIDGE_CVAT_TOKEN=…, or LABELBRIDGE_CVAT_USER and LABELBRIDGE_CVAT_PASSWORD",
             )
-        limits = Limits(read_s=timeout)
+        limits = Limits(read_s=timeout, attempts=attempts)
         self.sleep = sleep
         self.organization = organization
         self._login = login
         self._key = login.token
         self._lock = threading.Lock()
-        self._door = HttpClient(url, name=NAME, limits=limits, sleep=sleep)
-        self.http = HttpClient(url, name=NAME, auth=self._headers, limits=limits, sleep=sleep)
+        self._door = HttpClient(url, name=NAME, limits=limits, pace=pace, sleep=sleep)
+        self.http = HttpClient(url, name=NAME, auth=self._headers, limits=limits, pace=pace, sleep=sleep)
 
     @property
     def url(self) -> str:
@@ -172,6 +186,13 @@ class CvatClient:
     def project(self, project: int) -> Row:
         return self._whole("project", project)
 
+    def projects(self) -> Iterator[Row]:
+        return self.rows("/api/projects", sort="id")
+
+    def tasks(self) -> Iterator[Row]:
+        """Every task, those of projects included."""
+        return self.rows("/api/tasks", sort="id")
+
     def projects_named(self, name: str) -> Iterator[Row]:
         return self.rows("/api/projects", name=name, sort="id")
 
@@ -227,8 +248,26 @@ class CvatClient:
     def jobs_of_project(self, project: int) -> Iterator[Row]:
         return self.rows("/api/jobs", project_id=project)
 
+    def some_jobs(self, limit: int, sort: str, conditions: Sequence[Row], **whose: int) -> JobPage:
+        """The first ``limit`` jobs of a ``project_id`` or ``task_id`` that meet all conditions, as JSON logic.
+
+        Raises:
+            NotFound: there is no such project or task.
+        """
+        params: dict[str, str | int] = {**whose, "page": 1, "page_size": limit, "sort": sort}
+        if conditions:
+            params["filter"] = json.dumps({"and": list(conditions)}, separators=(",", ":"))
+        reply = self.call("GET", "/api/jobs", params=params, accept=(400,))
+        if reply.status == 400:
+            self._refuse_list(reply, whose)
+        answer = reply.json()
+        rows = answer.get("results") if isinstance(answer, dict) else None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise _unusable("GET /api/jobs", "a page of a listing")
+        return JobPage(rows, int(answer.get("count") or 0), reply.moment)
+
     def labels(self, **whose: int) -> list[Row]:
-        """All labels of ``task_id``, ``project_id`` or ``job_id``."""
+        """All labels of ``task_id``, ``project_id`` or ``job_id``; of every project and task where none is named."""
         return list(self.rows("/api/labels", sort="id", **whose))
 
     def task_meta(self, task: int) -> Row:

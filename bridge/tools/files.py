@@ -15,7 +15,7 @@ from bridge.formats import Format
 from bridge.formats.coco import CocoDataset
 from bridge.formats.voc import VocDataset
 from bridge.formats.yolo import YoloDataset
-from bridge.tools import FixOrder, FixResult, Page, Prelabel, PushedCase, Review, ReviewCase, TargetInfo
+from bridge.tools import Changes, FixOrder, FixResult, Page, Prelabel, PushedCase, Review, ReviewCase, TargetInfo
 
 _OPEN: Mapping[str, Callable[[Path, Path | None], Format]] = {
     "coco": CocoDataset.open,
@@ -103,6 +103,9 @@ class FilesTool:
 
     def apply_fixes(self, orders: Sequence[FixOrder]) -> list[FixResult]:
         raise self._read_only("fixes cannot be written")
+
+    def read_changes(self, cursor: str | None) -> Changes:
+        raise self._read_only("nobody works in it whose changes could be followed")
 
     def _predicted(self, record: Record, predictions: Mapping[str, tuple[Prediction, ...]]) -> Record:
         if record.item.name not in predictions:

@@ -19,8 +19,20 @@ from bridge.dialects.label_studio_storage import cloud_path
 from bridge.errors import AuthError, ConfigError, DataError, ImageError, NotFound, ToolError, ToolUnreachable
 from bridge.images import size_of
 from bridge.net import origin_of, public_url
-from bridge.tools import FixOrder, FixResult, Outcome, Page, Prelabel, PushedCase, Review, ReviewCase, TargetInfo
+from bridge.tools import (
+    Changes,
+    FixOrder,
+    FixResult,
+    Outcome,
+    Page,
+    Prelabel,
+    PushedCase,
+    Review,
+    ReviewCase,
+    TargetInfo,
+)
 from bridge.tools.fix_rules import conflicts
+from bridge.tools.label_studio_changes import read_task_changes
 from bridge.tools.label_studio_client import LabelStudioClient, Row, task_filter
 from bridge.tools.label_studio_fixes import Sheet
 from bridge.tools.label_studio_records import image_reference, predictions_from_entry, record_from_task, text_of
@@ -161,6 +173,13 @@ class LabelStudio:
                 done = conflicts(group, f"task {group[0].finding.item_id} or its annotation was deleted meanwhile")
             results.update(zip(indices, done, strict=True))
         return [results[i] for i in range(len(orders))]
+
+    def read_changes(self, cursor: str | None) -> Changes:
+        """See :meth:`bridge.tools.AnnotationTool.read_changes`. One request where nothing changed.
+
+        Drafts and predictions change nothing. A person who changes a task's data or meta data changes it.
+        """
+        return read_task_changes(self.client, self.project_id, cursor)
 
     def flag_tab(self, item_ids: Sequence[str], title: str = "Flagged") -> str:
         """A tab in this project's Data Manager that shows these items; made once, then updated. Answers its address.

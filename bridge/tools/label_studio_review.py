@@ -10,14 +10,17 @@ originals stay untouched until a verdict is synced. What a task holds, and how a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 
 from bridge.core.annotations import Item, LabelSet
 from bridge.core.findings import Verdict
+from bridge.core.moments import stamp
 from bridge.dialects.label_studio import Media, Size, label_colours, parse_label_config
 from bridge.tools import PushedCase, Review, ReviewCase
 from bridge.tools.label_studio_client import LabelStudioClient, Row, task_filter
 from bridge.tools.label_studio_review_task import THING, read_verdict, review_config, review_task, shows_boxes
+
+REVIEW_MARK = "labelbridge-review-of:"
+"""What the description of every review project holds."""
 
 _BATCH = 100
 _TITLE_LENGTH = 50
@@ -62,7 +65,7 @@ class ReviewDesk:
     def _marker(self) -> str:
         # Label Studio on SQLite gives a deleted project's number to the next one, so its birth is part of the mark.
         born = str(self._project.get("created_at") or "")
-        return f"labelbridge-review-of: ls:project/{self._source} of {born}"
+        return f"{REVIEW_MARK} ls:project/{self._source} of {born}"
 
     def open(self, labels: LabelSet, title: str) -> Review:
         """The review project: found by the mark in its description, else made."""
@@ -104,15 +107,15 @@ class ReviewDesk:
 
     def verdicts(self, review: Review, since: str | None) -> Iterator[Verdict]:
         """Answers changed at or after ``since``, page by page, in the order of the tasks."""
-        stamp = _stamp(since) if since else ""
-        changed = [task_filter("updated_at", "greater_or_equal", "Datetime", stamp)] if since else []
+        first = stamp(since) if since else ""
+        changed = [task_filter("updated_at", "greater_or_equal", "Datetime", first)] if since else []
         last = 0
         while True:
             behind = task_filter("id", "greater", "Number", last)
             page = self._client.tasks(int(review.ref), behind, *changed, limit=_BATCH, everything=True)
             for task in page.tasks:
                 verdict = read_verdict(task)
-                if verdict and _stamp(verdict.decided_at) >= stamp:
+                if verdict and stamp(verdict.decided_at) >= first:
                     yield verdict
             if not page.tasks or page.total <= len(page.tasks):
                 return
@@ -187,8 +190,3 @@ class ReviewDesk:
 
 def _tab(title: str) -> Row:
     return {"title": title, "type": "list", "target": "tasks", "hiddenColumns": {"explore": _HIDDEN, "labeling": []}}
-
-
-def _stamp(moment: str) -> str:
-    """A time as Label Studio's filters take it: UTC, six digits of a second, Z. Such texts sort by time."""
-    return datetime.fromisoformat(moment).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

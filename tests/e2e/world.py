@@ -23,6 +23,9 @@ from bridge.dialects.label_studio import box_region, parse_label_config
 from bridge.store import Store
 from bridge.tools.label_studio_client import LabelStudioClient
 
+#: What the command runs from is what is tested, wherever the installed package points.
+CHECKOUT = Path(__file__).resolve().parents[2]
+
 #: What was submitted for each picture, all of which show TRUTH; None: nobody has submitted anything.
 SUBMITTED: tuple[Objects | None, ...] = (
     (("cat", CAT),),  # the dog is missing
@@ -64,7 +67,7 @@ class Done:
 class Command:
     """The real command, in processes of its own, with ``home`` as its data folder and nothing set but ``settings``.
 
-    ``plugins`` goes into ``PYTHONPATH``.
+    ``plugins`` goes into ``PYTHONPATH``, before this checkout.
     """
 
     home: Path
@@ -77,7 +80,7 @@ class Command:
         mine = {f"LABELBRIDGE_{k.upper()}": v for k, v in {**self.settings, **settings}.items() if v}
         return subprocess.Popen(
             [sys.executable, "-m", "bridge", *words],
-            env={**others, **mine, "PYTHONPATH": self.plugins, "LABELBRIDGE_HOME": str(self.home)},
+            env={**others, **mine, "PYTHONPATH": f"{self.plugins}:{CHECKOUT}", "LABELBRIDGE_HOME": str(self.home)},
             cwd=self.home,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -36,7 +36,7 @@ def test_commands_in_the_docs_exist(path: Path) -> None:
     for line in re.findall(r"labelbridge ([a-z].*)", path.read_text(encoding="utf-8")):
         words = re.split(r"[\s`]+", re.split(r"\s#|`|·", line)[0].strip())
         if words[0] not in known:
-            assert not re.search(rf"(\$ |`)labelbridge {re.escape(words[0])}", path.read_text()), words
+            assert not re.search(rf"(\$ |`)labelbridge {re.escape(words[0])}\b", path.read_text()), words
             continue
         for option in (w.split("=")[0] for w in words if w.startswith("--")):
             assert option in known[words[0]], f"labelbridge {words[0]} has no {option}"

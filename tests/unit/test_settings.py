@@ -11,7 +11,7 @@ from bridge.core.worth import Worth
 from bridge.errors import ConfigError
 from bridge.settings import Settings, secret_settings, settings_reference
 
-SECRET = "sesame-4711-xyz"
+SECRET = "sesame-4711-xyzzy"
 
 
 @pytest.fixture(autouse=True)
@@ -43,9 +43,7 @@ def test_defaults_need_nothing(tmp_path: Path) -> None:
 
 def test_a_later_source_wins(tmp_path: Path) -> None:
     config = tmp_path / "labelbridge.yaml"
-    config.write_text(
-        "page_size: 1\npush_chunk: 1\npredict_batch: 1\nlabel_studio_api_key: from-file\nbackend_port: 1\n"
-    )
+    config.write_text("page_size: 1\npush_chunk: 1\npredict_batch: 1\nbackend_port: 1\n")
     secret = tmp_path / "key"
     secret.write_text("  from-secret-file\n")
     environ = {
@@ -197,7 +195,38 @@ def test_a_secret_is_never_shown(name: str, tmp_path: Path) -> None:
 
 def test_a_secret_is_not_shown_when_it_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "labelbridge.yaml").write_text(f"store_url: [{SECRET}]\nbackend_password: {{a: {SECRET}}}\n")
-    assert len(problems()) == 3
+    assert len(problems()) == 2
+    assert len(problems(environ={"LABELBRIDGE_BACKEND_PORT": "x", "LABELBRIDGE_BACKEND_TOKEN": " "})) == 4
+
+
+@pytest.mark.parametrize("name", secret_settings())
+def test_a_secret_does_not_stand_in_the_file(name: str, tmp_path: Path) -> None:
+    value = f"postgresql://me:{SECRET}@db/lb" if name == "store_url" else SECRET
+    (tmp_path / "labelbridge.yaml").write_text(f"{name}: {value}\n")
+    variable = f"LABELBRIDGE_{name.upper()}"
+    (line,) = problems()
+    assert f"{name} (labelbridge.yaml): expected no secret in this file: set {variable}, or {variable}_FILE to" in line
+
+
+def test_an_address_of_the_store_without_a_password_is_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "labelbridge.yaml").write_text("store_url: postgresql://me@db/lb")
+    assert Settings.load(environ={}).store_url == "postgresql://me@db/lb"
+    (tmp_path / "labelbridge.yaml").write_text(f"store_url: postgresql://db/lb?user=me&password={SECRET}")
+    assert "expected no secret" in problems()[0]
+
+
+def test_a_key_does_not_stand_twice(tmp_path: Path) -> None:
+    (tmp_path / "labelbridge.yaml").write_text("page_size: 1\nreview_gain: {extra: 1}\npage_size: 2\n")
+    assert problems() == [
+        "  the settings file labelbridge.yaml is not valid YAML in line 3: the key page_size is there twice"
+    ]
+
+
+def test_what_is_done_by_itself_is_not_of_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "labelbridge.yaml").write_text("page_size: 3\ndefaults: {score: on}\nprojects: {'ls:project/1': {}}\n")
+    assert Settings.load(environ={}).page_size == 3
+    (tmp_path / "labelbridge.yaml").write_text("project: {}\n")
+    assert problems() == ["  project (labelbridge.yaml): there is no such setting; did you mean projects?"]
 
 
 @pytest.mark.parametrize(
@@ -275,6 +304,7 @@ def test_the_reference_is_the_model() -> None:
         "cvat_password",
         "backend_password",
         "backend_token",
+        "hooks_secret",
     }
 
 

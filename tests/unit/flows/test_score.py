@@ -303,3 +303,40 @@ class TestImages:
         # The first of them counts as the original.
         six.make_all_the_same_file()
         assert six.score(check_images=True).findings["duplicate_image"] == 5
+
+
+class TestRecall:
+    """With ``recall``, unchanged items are not looked at again, and nothing else is different."""
+
+    def test_only_what_changed_is_looked_at(self, six: Desk) -> None:
+        first = six.score(recall=True)
+        six.tool.calls.clear()
+        again = six.score(recall=True, page_size=2)
+        assert six.tool.calls["read_image"] == 0
+        assert (again.new, again.withdrawn, again.findings) == (0, 0, first.findings)
+
+        boxes = six.tool.people["5"][0].annotations
+        six.tool.submit("5", boxes[:1])
+        changed = six.score(recall=True)
+        assert six.tool.calls["read_image"] == 1
+        assert (changed.new, changed.counts.predictions) == (1, first.counts.predictions)
+
+    @pytest.mark.parametrize("removed", ["1", "3"])
+    def test_items_that_moved_to_the_next_page_are_known(self, six: Desk, removed: str) -> None:
+        six.score(recall=True)
+        del six.tool.people[removed], six.tool.images[removed]
+        six.tool.calls.clear()
+        six.score(recall=True)
+        assert six.tool.calls["read_image"] == 0
+
+    def test_other_predictions_are_not_taken(self, six: Desk) -> None:
+        six.score(recall=True)
+        six.tool.calls.clear()
+        assert six.score(six.model(label_of={"cat": "cat"}), recall=True).counts.predictions == 5
+        assert six.tool.calls["read_image"] == 5
+
+    def test_without_it_everything_is_looked_at(self, six: Desk) -> None:
+        six.score()
+        six.tool.calls.clear()
+        six.score()
+        assert six.tool.calls["read_image"] == 5

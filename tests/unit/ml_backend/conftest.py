@@ -10,9 +10,9 @@ import pytest
 import uvicorn
 from serving_kit import Running, SquareFinder, Start
 
+from bridge.listening import listen
 from ml_backend.app import create_app
 from ml_backend.entry import ModelEntry
-from ml_backend.listening import listen
 from ml_backend.models import Predictor
 from ml_backend.models.catalogue import ModelCard
 from ml_backend.runtime import Images

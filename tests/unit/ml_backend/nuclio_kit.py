@@ -25,12 +25,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bridge.core.annotations import Polygon
 from bridge.core.masks import MaskCrop
+from bridge.listening import listen
+from bridge.logs import Log, json_logger
 from ml_backend.endpoints import Endpoint
 from ml_backend.entry import ModelEntry
 from ml_backend.http_shell import HttpProblem
 from ml_backend.image_source import ImageSource
-from ml_backend.listening import listen
-from ml_backend.logs import Log, json_logger
 from ml_backend.metrics import Metrics
 from ml_backend.models import Detections, Kind, Prompt, Segment
 from ml_backend.models.catalogue import ModelCard

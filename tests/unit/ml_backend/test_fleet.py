@@ -15,11 +15,11 @@ from serving_kit import SquareFinder
 
 from bridge.core.masks import MaskCrop
 from bridge.errors import ConfigError, LabelbridgeError, ModelError, NotFound
+from bridge.logs import json_logger
 from ml_backend import fleet as fleet_module
 from ml_backend.entry import ModelEntry
 from ml_backend.fleet import Fleet
 from ml_backend.inference import InferenceThread, State
-from ml_backend.logs import json_logger
 from ml_backend.metrics import Metrics
 from ml_backend.models import Prompt, Segment
 from ml_backend.models.catalogue import ModelCard

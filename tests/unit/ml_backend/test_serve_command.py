@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from serving_kit import CONFIG, data_uri, picture, task
 
 from bridge.errors import ConfigError, ModelError
+from bridge.listening import listen
 from ml_backend.app import serve
-from ml_backend.listening import listen
 from ml_backend.models.torchvision_detector import build_network
 
 SSDLITE = "ssdlite320_mobilenet_v3_large"

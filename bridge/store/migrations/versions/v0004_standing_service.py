@@ -49,3 +49,13 @@ def upgrade() -> None:
         sa.Column("last_at", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("target", "kind", "item_id", name=op.f("pk_changes")),
     )
+    op.create_table(
+        "turns",
+        sa.Column("target", sa.String(), nullable=False),
+        sa.Column("journey", sa.String(), nullable=False),
+        sa.Column("ended_at", sa.String(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("retry_at", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("target", "journey", name=op.f("pk_turns")),
+    )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -94,6 +95,31 @@ class Servers:
         while not (self._first.should_exit or guest.should_exit):
             await asyncio.sleep(0.05)
         guest.should_exit = True
+
+
+class ServerThread:
+    """One application in a thread and an event loop of its own, so that nothing else makes its callers wait.
+
+    Args:
+        listener: the socket that it answers on; closed in the end.
+    """
+
+    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+        self._server = _Guest(_config(app))
+        self._listener = listener
+        self._thread = threading.Thread(target=self._run, name="server")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Answer what is being asked, and end."""
+        self._server.should_exit = True
+        self._thread.join()
+
+    def _run(self) -> None:
+        with self._listener, asyncio.Runner(loop_factory=_new_loop) as runner:
+            runner.run(self._server.serve(sockets=[self._listener]))
 
 
 class _Guest(uvicorn.Server):

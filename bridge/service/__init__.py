@@ -1,0 +1,1 @@
+"""The standing service: it watches targets and takes them through the journeys by itself."""
