@@ -224,6 +224,7 @@ class HttpClient:
         repeatable: bool | None = None,
         max_bytes: int | None = None,
         read_s: float | None = None,
+        attempts: int | None = None,
         form: Mapping[str, str] | None = None,
         files: Mapping[str, File] | None = None,
     ) -> Reply:
@@ -232,7 +233,8 @@ class HttpClient:
         ``path`` is below ``base``, or a full URL. ``form`` and ``files`` are fields of a form by name. ``accept``
         names error statuses to hand back instead of raising.
         ``repeatable`` overrides whether the request may be sent again after it may have arrived (by default GET, HEAD,
-        OPTIONS, PUT and DELETE). A request that certainly did not arrive is always repeated.
+        OPTIONS, PUT and DELETE). A request that certainly did not arrive is always repeated. ``attempts`` overrides how
+        often it is sent altogether: what was right to write a moment ago may be wrong after a pause.
 
         Raises:
             ToolUnreachable: no answer, or not in time, or 429, 502, 503, 504 to the end.
@@ -248,6 +250,7 @@ class HttpClient:
             repeatable=method.upper() in _SAFE if repeatable is None else repeatable,
             max_bytes=max_bytes or self._limits.max_bytes,
             read_s=read_s or self._limits.read_s,
+            attempts=attempts or self._limits.attempts,
             form=form,
             files=files,
         )
@@ -277,8 +280,8 @@ class HttpClient:
     def _persist(self, call: _Call, url: str) -> Reply:
         """Send until it is answered, or repeating is unsafe or has been done often enough."""
         limits = self._limits
-        for attempt in range(1, limits.attempts + 1):
-            last = attempt == limits.attempts
+        for attempt in range(1, call.attempts + 1):
+            last = attempt == call.attempts
             pause = min(limits.backoff_s * 2 ** (attempt - 1), limits.longest_wait_s)
             try:
                 reply = self._send(call, url)
@@ -424,6 +427,7 @@ class _Call:
     repeatable: bool
     max_bytes: int
     read_s: float
+    attempts: int
     form: Mapping[str, str] | None = None
     files: Mapping[str, File] | None = None
 

@@ -110,6 +110,7 @@ class CvatClient:
         json: Any = None,
         accept: Container[int] = (),
         repeatable: bool | None = None,
+        attempts: int | None = None,
         max_bytes: int | None = None,
         headers: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
@@ -125,6 +126,7 @@ class CvatClient:
             headers={**own, **(headers or {})},
             accept=accept,
             repeatable=repeatable,
+            attempts=attempts,
             max_bytes=max_bytes,
             form=form,
             files=files,
@@ -159,9 +161,10 @@ class CvatClient:
         params: Mapping[str, str | int] | None = None,
         json: Any = None,
         repeatable: bool | None = None,
+        attempts: int | None = None,
     ) -> Row:
         """A request whose answer is one object."""
-        answer = self.call(method, path, params=params, json=json, repeatable=repeatable).json()
+        answer = self.call(method, path, params=params, json=json, repeatable=repeatable, attempts=attempts).json()
         if not isinstance(answer, dict):
             raise _unusable(f"{method} {path}", "an object")
         return answer
@@ -291,9 +294,9 @@ class CvatClient:
         return self.row("GET", f"/api/jobs/{job}/annotations")
 
     def patch_annotations(self, job: int, action: str, body: Row) -> Row:
-        """Create, update or delete objects; a ``create`` that may have arrived is not sent again."""
+        """Create, update or delete objects. Sent once: by the next attempt a person may have changed them."""
         path = f"/api/jobs/{job}/annotations"
-        return self.row("PATCH", path, params={"action": action}, json=body, repeatable=False)
+        return self.row("PATCH", path, params={"action": action}, json=body, attempts=1)
 
     def patch_job(self, job: int, fields: Row) -> Row:
         return self.row("PATCH", f"/api/jobs/{job}", json=fields, repeatable=True)

@@ -8,6 +8,7 @@ older *legacy* token is sent as it is.
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -117,16 +118,23 @@ class LabelStudioClient:
         accept: Container[int] = (),
         repeatable: bool | None = None,
         max_bytes: int | None = None,
+        attempts: int | None = None,
     ) -> Reply:
         """Any request; an access token that has expired is renewed once."""
-        watched = _Either(accept, 401)
-        reply = self.http.request(
-            method, path, params=params, json=json, accept=watched, repeatable=repeatable, max_bytes=max_bytes
+        send = functools.partial(
+            self.http.request,
+            method,
+            path,
+            params=params,
+            json=json,
+            accept=_Either(accept, 401),
+            repeatable=repeatable,
+            max_bytes=max_bytes,
+            attempts=attempts,
         )
+        reply = send()
         if reply.status == 401 and self._auth.forget():
-            reply = self.http.request(
-                method, path, params=params, json=json, accept=watched, repeatable=repeatable, max_bytes=max_bytes
-            )
+            reply = send()
         if reply.status == 401 and 401 not in accept:
             self.http.raise_for(reply)
         return reply
@@ -212,7 +220,8 @@ class LabelStudioClient:
         return _row(self.call("GET", f"/api/annotations/{annotation}/"))
 
     def patch_annotation(self, annotation: int, fields: Row) -> Row:
-        return _row(self.call("PATCH", f"/api/annotations/{annotation}/", json=fields, repeatable=True))
+        """Sent once, whatever becomes of it: by the next attempt a person may have changed the annotation."""
+        return _row(self.call("PATCH", f"/api/annotations/{annotation}/", json=fields, attempts=1))
 
     def drafts(self, task: int) -> list[Row]:
         """Unsubmitted work on a task, of all users."""
@@ -222,7 +231,8 @@ class LabelStudioClient:
         """Add tasks; their ids in the order given.
 
         Raises:
-            ToolError: Label Studio did not say that it made every one of them.
+            ToolError: Label Studio did not say that it made every one of them, with the predictions that they hold. On
+                a busy SQLite it makes tasks and drops all their predictions, without calling that an error.
         """
         params: dict[str, str | int] = {"return_task_ids": "true"}
         answer = _row(self.call("POST", f"/api/projects/{project}/import", params=params, json=list(tasks)))
@@ -234,6 +244,7 @@ class LabelStudioClient:
                 expected="as many as were sent",
                 todo="Run the same command again: what is there is found and not made twice",
             )
+        _require_predictions(project, answer.get("prediction_count"), sum(len(t.get("predictions", ())) for t in tasks))
         return [int(i) for i in made]
 
     def import_predictions(self, project: int, predictions: Sequence[Row]) -> None:
@@ -243,13 +254,9 @@ class LabelStudioClient:
             ToolError: Label Studio stored fewer than were sent, which it does not call an error.
         """
         path = f"/api/projects/{project}/import/predictions"
-        created = _row(self.call("POST", path, json=list(predictions))).get("created")
-        if created != len(predictions):
-            raise ToolError(
-                f"{NAME} stored {created} of {len(predictions)} predictions in project {project}",
-                expected="as many as were sent",
-                todo="Run the same command again; see Label Studio's log if it stays so",
-            )
+        _require_predictions(
+            project, _row(self.call("POST", path, json=list(predictions))).get("created"), len(predictions)
+        )
 
     def views(self, project: int) -> list[Row]:
         """The tabs of a project's Data Manager."""
@@ -275,6 +282,15 @@ class _Either:
 
     def __contains__(self, status: object) -> bool:
         return status == self._more or status in self._accept
+
+
+def _require_predictions(project: int, stored: object, sent: int) -> None:
+    if sent and stored != sent:
+        raise ToolError(
+            f"{NAME} stored {stored} of {sent} predictions in project {project}",
+            expected="as many as were sent",
+            todo="Run the same command again; see Label Studio's log if it stays so",
+        )
 
 
 def _make_one(base: str) -> str:

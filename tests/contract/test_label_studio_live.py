@@ -23,10 +23,10 @@ from bridge.dialects.label_studio import parse_label_config
 from bridge.errors import AuthError, ImageError, NotFound, ToolError
 from bridge.service.set_up import remove_hooks, settle_hooks
 from bridge.store import ReviewPlace, Store
-from bridge.tools import FixOrder, FixResult, Outcome
+from bridge.tools import FixOrder, FixResult, Outcome, ReviewCase
 from bridge.tools.hooks import HookAddress
 from bridge.tools.label_studio import LabelStudio
-from bridge.tools.label_studio_client import LabelStudioClient, task_filter
+from bridge.tools.label_studio_client import LabelStudioClient, Row, task_filter
 from bridge.tools.label_studio_connect import Backend, connect, disconnect, probe
 
 CAT, FREE = Box(16, 16, 80, 64), Box(400, 180, 500, 250)
@@ -131,6 +131,19 @@ class TestFixes:
         assert cat.raw(annotation) == before
         cat.edit(annotation)
         assert [r.outcome for r in cat.tool.apply_fixes([order])] == [Outcome.APPLIED]
+
+    def test_what_is_saved_while_drafts_are_asked_for_stays(self, cat: LabelStudioHarness) -> None:
+        order = add(cat)
+        annotation, drafts = order.finding.submission_id, cat.client.drafts
+
+        def slow(task: int) -> list[Row]:
+            cat.client.drafts = drafts  # type: ignore[method-assign]
+            cat.edit(annotation, add=[("cat", Box(200, 20, 260, 70))])
+            return drafts(task)
+
+        cat.client.drafts = slow  # type: ignore[method-assign]
+        assert [r.outcome for r in cat.tool.apply_fixes([order])] == [Outcome.APPLIED]
+        assert len(cat.raw(annotation)) == 3
 
     def test_a_task_that_was_skipped_meanwhile_is_a_conflict(self, cat: LabelStudioHarness) -> None:
         order = add(cat)
@@ -256,6 +269,27 @@ class TestBrowserViews:
         assert tool.open_review(tool.describe().labels, "Review").ref == review.ref
         names = parse_label_config(studio.client.project(int(review.ref))["label_config"]).labels.names
         assert names == ("cat", "dog", "fox")
+
+    def test_a_review_task_that_lost_its_suggestion_gets_it_again(
+        self, studio: Studio, cat: LabelStudioHarness
+    ) -> None:
+        """As on a busy SQLite, where Label Studio makes the tasks of an import and drops their predictions."""
+        record, order = cat.tool.read_page(None, 1).records[0], add(cat)
+        review = cat.tool.open_review(cat.tool.describe().labels, "Review")
+        case = ReviewCase(order.finding, record.item)
+        (pushed,) = cat.tool.push_cases(review, [case])
+
+        def shown() -> list[Row]:
+            (task,) = studio.client.tasks(int(review.ref), limit=9, everything=True).tasks
+            return [p["result"] for p in task["predictions"]]
+
+        before = shown()
+        (prediction,) = studio.client.call("GET", f"/api/tasks/{pushed.ref}/").json()["predictions"]
+        studio.client.call("DELETE", f"/api/predictions/{prediction['id']}/")
+        assert cat.again().push_cases(review, [case]) == [pushed]
+        assert shown() == before
+        assert cat.again().push_cases(review, [case]) == [pushed]
+        assert shown() == before
 
     def test_the_shown_model_is_set_once(self, studio: Studio) -> None:
         from bridge.tools import Prelabel

@@ -115,6 +115,13 @@ def test_what_may_have_arrived_is_not_posted_twice(server: CannedServer, make: M
     assert client.request("POST", "/x", json={}, repeatable=True).status == 200
 
 
+def test_what_may_be_outdated_after_a_pause_is_sent_once(server: CannedServer, make: Make) -> None:
+    server.on("/a", (503, {}, b""))
+    with pytest.raises(ToolUnreachable):
+        make().request("PUT", "/a", attempts=1)
+    assert len(server.seen) == 1
+
+
 def test_a_closed_connection_is_repeated_only_where_that_is_safe(server: CannedServer, make: Make) -> None:
     server.on("/x", (0, {}, b""), (200, {}, b"1"))
     assert make().request("GET", "/x").json() == 1

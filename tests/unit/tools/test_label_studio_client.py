@@ -10,7 +10,7 @@ import pytest
 from fakes.canned_server import CannedServer
 
 from bridge.core.annotations import Item
-from bridge.errors import AuthError, ConfigError, ImageError, NotFound, ToolError
+from bridge.errors import AuthError, ConfigError, ImageError, NotFound, ToolError, ToolUnreachable
 from bridge.tools.label_studio import LabelStudio
 from bridge.tools.label_studio_client import LabelStudioClient, task_filter
 
@@ -163,8 +163,18 @@ def test_an_import_that_made_too_few_tasks_is_an_error(server: CannedServer, sai
 
 def test_predictions_that_were_silently_dropped_are_an_error(server: CannedServer) -> None:
     server.on("/api/projects/7/import/predictions", answer({"created": 0}, 201))
+    server.on("/api/projects/7/import", answer({"task_ids": [1, 2], "prediction_count": 0}, 201))
     with pytest.raises(ToolError, match="stored 0 of 1"):
         client_of(server, LEGACY).import_predictions(7, [{}])
+    with pytest.raises(ToolError, match="stored 0 of 2"):
+        client_of(server, LEGACY).import_tasks(7, [{"predictions": [{}]}] * 2)
+
+
+def test_a_change_of_an_annotation_is_never_sent_twice(server: CannedServer) -> None:
+    server.on("/api/annotations/3/", answer({}, 503))
+    with pytest.raises(ToolUnreachable):
+        client_of(server, LEGACY).patch_annotation(3, {"result": []})
+    assert len(server.seen) == 1
 
 
 def test_an_unknown_project(server: CannedServer) -> None:
