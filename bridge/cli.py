@@ -7,8 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import typer
 
@@ -20,11 +21,15 @@ from bridge.commands.options import AsJson, Config, Detector, Target
 from bridge.commands.plan import init, plan
 from bridge.commands.status import status
 from bridge.console import Output
+from bridge.core.assignment import Who
 from bridge.core.class_balance import ClassBalance, warnings_of
 from bridge.core.findings import REVIEWED_TYPES, ErrorType, State
 from bridge.core.fingerprints import ALIKE
 from bridge.errors import ConfigError, DataError, LabelbridgeError, NotFound, UsageError
 from bridge.flows import report_data
+from bridge.flows.accept import AcceptOptions
+from bridge.flows.accept import accept as run_accept
+from bridge.flows.accept import chosen as would_accept
 from bridge.flows.cross_fit import CrossFitPredictions
 from bridge.flows.failures import raise_if_any
 from bridge.flows.independence import Independence
@@ -41,7 +46,9 @@ from bridge.flows.sync import sync as run_sync
 from bridge.flows.train import TrainOptions, TrainResult
 from bridge.flows.train import train as run_train
 from bridge.flows.training_record import copy_out
-from bridge.listings import show_choice, show_findings, show_held_back, show_precision
+from bridge.flows.undo import UndoOptions
+from bridge.flows.undo import undo as run_undo
+from bridge.listings import show_choice, show_findings, show_held_back, show_precision, show_would_accept
 from bridge.plan import load_plan
 from bridge.scorers.planted_review import PlantedReview
 from bridge.service.parts import Part
@@ -92,6 +99,7 @@ LabelMapOption = Annotated[
 ]
 Model = Annotated[str | None, typer.Option("--model", help="Use only the stored predictions of this model version.")]
 RunId = Annotated[str | None, typer.Option("--run", help="A run's id (default: the target's latest).")]
+By = Annotated[str | None, typer.Option("--by", help="Who answers for it (default: the user who runs this).")]
 Types = Annotated[
     list[ErrorType] | None, typer.Option("--type", help="Only this error type; may be given several times.")
 ]
@@ -253,7 +261,7 @@ def train(
             wiring.SourceOptions(detector=detector, weights=weights),
             settings,
             progress,
-            lambda line: output.err.print(line, markup=False, soft_wrap=True),
+            output.tell,
         )
         options = TrainOptions(folds=folds, epochs=epochs, seed=seed, patience=patience)
         result = run_train(bench, options, settings.page_size)
@@ -348,7 +356,17 @@ def push(
     mode: Annotated[
         ReviewMode, typer.Option("--mode", help="CVAT: as issues, as a review task, or as issues with an overlay.")
     ] = ReviewMode.ISSUES,
-    reviewer: Annotated[str, typer.Option("--reviewer", help="CVAT: the user who gets the jobs or the task.")] = "",
+    reviewer: Annotated[
+        str,
+        typer.Option(
+            "--reviewer",
+            help="Who judges: others (than the annotator), annotator, anyone. CVAT: users too, as in others,mia,zoe.",
+        ),
+    ] = "",
+    open_at_most: Annotated[
+        int | None,
+        typer.Option("--open-at-most", min=1, help="At most this many without an answer, for each reviewer."),
+    ] = None,
     hand_over: Annotated[
         bool,
         typer.Option(
@@ -360,14 +378,18 @@ def push(
 ) -> None:
     """Send a run's findings back into the tool as review work. Pushing again sends only what is new."""
     output, settings = Output(as_json), _settings(config)
-    plan = ReviewPlan(mode, reviewer, hand_over)
+    who, names = _reviewer(reviewer)
+    plan = ReviewPlan(mode, names, hand_over)
     tool = wiring.open_target(target, settings, plan=plan)
     if plan != ReviewPlan() and not isinstance(tool, Cvat):
-        raise UsageError(f"{target} is not in CVAT", expected="no --mode, --reviewer or --no-hand-over there")
-    if sample is not None and (min_score, types, limit, requeue) != (None, None, None, False):
+        raise UsageError(f"{target} is not in CVAT", expected="no --mode, --no-hand-over or names of reviewers there")
+    if sample is not None and (min_score, types, limit, open_at_most, requeue) != (None, None, None, None, False):
         raise UsageError(
-            "--sample is drawn from all undecided findings", expected="no --min-score, --type, --limit or --requeue"
+            "--sample is drawn from all undecided findings",
+            expected="no --min-score, --type, --limit, --open-at-most or --requeue",
         )
+    if requeue and (who == "annotator" or open_at_most):
+        raise UsageError("--requeue always asks others", expected="no --reviewer annotator and no --open-at-most")
     if dry_run and (requeue or sample is not None):
         raise UsageError("--dry-run shows what is pushed by value", expected="no --sample or --requeue")
     options = PushOptions(
@@ -376,6 +398,8 @@ def push(
         limit=limit,
         errors=tuple(types) if types else REVIEWED_TYPES,
         worth=settings.worth,
+        reviewer=who,
+        open_per_reviewer=open_at_most,
         sample=None if sample is None else SampleSize.parse(sample),
     )
     with wiring.open_journal(settings, alone_with=None if dry_run else target) as journal:
@@ -401,10 +425,21 @@ def push(
     if flagged:
         output.say(f"Flagged items in the project itself: {flagged}")
     show_held_back(result, options, target, output)
+    if result.no_room:
+        output.say(f"{result.no_room} more wait until a reviewer who may judge them has room.")
     for line in ahead.lines:
         output.say(line)
     output.value({**asdict(result), "flagged": flagged, "outlook": asdict(ahead)})
     raise_if_any(result.failures, result.pushed, "pushed")
+
+
+def _reviewer(text: str) -> tuple[Who, str]:
+    """Who is to judge, and the names among the words."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    who = [word for word in words if word in get_args(Who)]
+    if len(who) > 1:
+        raise UsageError(f"--reviewer {text} says {' and '.join(who)}", expected="one of them")
+    return cast(Who, who[0] if who else "anyone"), ",".join(word for word in words if word not in who)
 
 
 @app.command()
@@ -413,14 +448,13 @@ def sync(target: Target, config: Config = None, as_json: AsJson = False) -> None
     output, settings = Output(as_json), _settings(config)
     tool = wiring.open_target(target, settings)
     with wiring.open_journal(settings, alone_with=target) as journal:
-        places = journal.store.reviews_of(target)
-        if not places:
+        reviews = _reviews(journal.store, target)
+        if not reviews and not journal.store.findings(target, states=(State.ACCEPTED, State.APPLIED), limit=1):
             raise NotFound(
                 f"nothing of {target} was pushed for review from this data folder ({settings.home})",
                 todo=f"Run `labelbridge push {target}` first",
             )
         with output.progress() as progress:
-            reviews = [Review(p.ref, p.url, created=False, mode=p.mode) for p in places]
             result = run_sync(tool, reviews, journal, chunk=settings.push_chunk, progress=progress)
         sent_back = tool.send_back_rejected() if isinstance(tool, Cvat) else []
         precision = journal.store.precision(target)
@@ -432,6 +466,12 @@ def sync(target: Target, config: Config = None, as_json: AsJson = False) -> None
         verdicts = ", ".join(f"{n} {d}" for d, n in sorted(result.verdicts.items())) or "none"
         fixes = ", ".join(f"{n} {o}" for o, n in sorted(result.fixes.items())) or "none"
         output.say(f"Verdicts: {verdicts}. Fixes: {fixes}. Verified {result.verified}, reopened {result.reopened}.")
+    if result.withdrawn:
+        output.say(f"{result.withdrawn} findings are no longer suspected, and were taken out of review.")
+    for doubt in result.doubted:
+        output.say(f"Fixed as the reviewer wanted it: {doubt}")
+    for note in tool.notes if isinstance(tool, Cvat) else ():
+        output.warn(note)
     _show_sent_back(sent_back, output)
     if result.foreign:
         output.say(f"{result.foreign} answers are about findings of another data folder, and were left to it.")
@@ -449,6 +489,90 @@ def sync(target: Target, config: Config = None, as_json: AsJson = False) -> None
         }
     )
     raise_if_any(result.failures, sum(result.verdicts.values()), "synced")
+
+
+@app.command()
+def accept(
+    target: Target,
+    min_score: Annotated[float, typer.Option("--min-score", min=0, max=1, help="Lowest probability.")],
+    types: Types = None,
+    label: Annotated[str | None, typer.Option("--label", help="Only objects labelled so.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many, the likeliest first.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be accepted.")] = False,
+    run: RunId = None,
+    by: By = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Accept many findings without a reviewer. The next `sync` writes their fixes; `undo --batch` takes them back."""
+    output, settings = Output(as_json), _settings(config)
+    tool = wiring.open_target(target, settings)
+    if not tool.describe().writable:
+        raise UsageError(f"{target} is read-only: no fix could be written", expected="a target such as ls:project/7")
+    options = AcceptOptions(min_score, tuple(types) if types else REVIEWED_TYPES, label, limit)
+    with wiring.open_journal(settings, alone_with=None if dry_run else target) as journal:
+        chosen = _find_run(journal.store, target, run)
+        if dry_run:
+            show_would_accept(would_accept(journal.store, chosen, options), output)
+            return
+        reviews = _reviews(journal.store, target)
+        with output.progress() as progress:
+            result = run_accept(
+                tool,
+                reviews,
+                chosen,
+                journal,
+                options=options,
+                by=by or wiring.operator(),
+                chunk=settings.push_chunk,
+                progress=progress,
+            )
+    output.say(f"{result.accepted} findings accepted as batch {result.batch}.")
+    if result.left:
+        output.say(f"Left to reviewers, who have begun to judge them: {', '.join(result.left)}")
+    if result.accepted:
+        output.say(f"Next: labelbridge sync {target}   ·   labelbridge undo {target} --batch {result.batch}")
+    output.value(asdict(result))
+
+
+@app.command()
+def undo(
+    target: Target,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[FINDING]...", help="Ids of findings.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="All fixes written since then, as in 2026-11-20T14:00 (local time).")
+    ] = None,
+    batch: Annotated[str | None, typer.Option(help="What `accept` accepted as this batch.")] = None,
+    by: By = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take written fixes back, only where the object is just as the fix left it."""
+    output, settings = Output(as_json), _settings(config)
+    if sum(map(bool, (ids, since, batch))) != 1:
+        raise UsageError("what is to be undone is not clear", expected="ids of findings, --since or --batch")
+    options = UndoOptions(tuple(ids or ()), None if since is None else _moment(since), batch)
+    tool = wiring.open_target(target, settings)
+    with wiring.open_journal(settings, alone_with=target) as journal, output.progress() as progress:
+        by, chunk = by or wiring.operator(), settings.push_chunk
+        result = run_undo(tool, journal, options=options, by=by, chunk=chunk, progress=progress)
+    output.say(
+        f"{result.undone} fixes undone. {result.unwritten} findings taken back of which nothing was written yet."
+    )
+    for conflict in result.conflicts:
+        output.warn(f"Not undone, left as it is: {conflict}")
+    output.value(asdict(result))
+
+
+def _moment(text: str) -> str:
+    try:
+        return datetime.fromisoformat(text).astimezone().isoformat()
+    except ValueError:
+        raise UsageError(f"--since {text!r} is no point in time", expected="such as 2026-11-20T14:00") from None
+
+
+def _reviews(store: Store, target: str) -> list[Review]:
+    return [Review(p.ref, p.url, created=False, mode=p.mode) for p in store.reviews_of(target)]
 
 
 @app.command("send-back")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -21,7 +23,7 @@ from bridge.core.training import Trainer
 from bridge.dialects.label_map_file import read_label_map
 from bridge.errors import PluginError, UsageError
 from bridge.flows.cross_fit import CrossFitPredictions
-from bridge.flows.durable import Durable
+from bridge.flows.durable import Durable, make_own
 from bridge.flows.progress import Progress
 from bridge.flows.score import Journal
 from bridge.flows.sources import FilePredictions, ImageReader, ModelPredictions, PredictionSource, StoredPredictions
@@ -54,6 +56,14 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def operator() -> str:
+    """The user who runs this command, as the machine knows them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        return str(os.getuid())
+
+
 def fresh_id() -> str:
     return uuid.uuid4().hex[:12]
 
@@ -63,7 +73,7 @@ def checkpoints_url(settings: Settings) -> str:
     if not settings.store_url.startswith("sqlite"):
         return settings.store_url
     folder = settings.home / "service"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_own(folder)
     return f"sqlite:///{(folder / 'journeys.db').absolute()}"
 
 
@@ -353,6 +363,7 @@ def serve(
         nuclio_port=settings.nuclio_port,
         nuclio_direct_port=settings.nuclio_direct_port,
         nuclio_upstream=settings.nuclio_upstream,
+        own_names=settings.backend_names,
     )
 
 

@@ -19,8 +19,8 @@ from bridge.store import Mark, Store
 from bridge.store.engine import copy_database, database_file
 from bridge.whole_file import whole_file
 
-#: Folders of the data folder that are made again when they are missing, or were set aside by a restore.
-_LEFT_OUT = ("demo", "label-studio-", ".restore-", ".before-restore-")
+#: How folders begin that are made again when they are missing, were set aside by a restore, or are our own.
+_LEFT_OUT = ("label-studio-", ".restore-", ".before-restore-", ".backup-")
 #: Where journeys keep the steps they have done, in SQLite files.
 _CHECKPOINTS = ("workflows", "service")
 _SIDE_FILES = ("-wal", "-shm", "-journal")
@@ -74,10 +74,10 @@ def _add_home(archive: _Archive, home: Path, others: set[Path | None], copy: Pat
                 copy.unlink()
         elif _is_of_database(path, others):
             continue
-        elif path.is_symlink() or not path.is_file():
-            yield name
-        else:
+        elif path.is_file() and not path.is_symlink():
             archive.add(HOME + name, path)
+        elif os.path.lexists(path):  # it may have gone since it was listed
+            yield name
 
 
 def _files(home: Path) -> Iterator[Path]:
@@ -86,7 +86,7 @@ def _files(home: Path) -> Iterator[Path]:
         here = Path(folder)
         if here == home:
             folders[:] = [n for n in folders if not n.startswith(_LEFT_OUT) and not n.endswith(".locks")]
-            folders[:] = [n for n in folders if n not in _CHECKPOINTS]
+            folders[:] = [n for n in folders if n not in ("demo", *_CHECKPOINTS)]
         folders.sort()
         links = [name for name in folders if (here / name).is_symlink()]
         yield from (here / name for name in sorted([*names, *links]) if not name.endswith(".part"))

@@ -6,6 +6,7 @@ Shared by the tool (:mod:`bridge.tools.label_studio`) and by the model server, s
 from __future__ import annotations
 
 from bridge.dialects.label_studio_config import (
+    MAX_CONFIG,
     SHAPES,
     Control,
     LabelConfig,
@@ -45,6 +46,7 @@ from bridge.dialects.label_studio_results import (
 )
 
 __all__ = [
+    "MAX_CONFIG",
     "SHAPES",
     "Control",
     "LabelConfig",

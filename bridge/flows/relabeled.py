@@ -18,7 +18,7 @@ from bridge.store import Store, StoredFinding
 
 @dataclass(frozen=True, slots=True)
 class AcceptedFixes:
-    """The fixes that are written, by item, and the models behind the runs that found them."""
+    """The fixes that are written, by item; ``models`` are those of the runs that found one without naming a model."""
 
     by_item: Mapping[str, Sequence[StoredFinding]]
     models: Mapping[str, str]
@@ -26,9 +26,12 @@ class AcceptedFixes:
     @classmethod
     def of(cls, store: Store, target: str) -> AcceptedFixes:
         by_item: defaultdict[str, list[StoredFinding]] = defaultdict(list)
+        models: dict[str, str] = {}
         for stored in store.findings(target=target, states=(State.APPLIED, State.VERIFIED)):
             by_item[stored.finding.item_id].append(stored)
-        return cls(by_item, {run.id: run.model for run in store.runs(target)} if by_item else {})
+            if not stored.finding.evidence.get("model") and stored.last_run not in models:
+                models[stored.last_run] = store.run(stored.last_run).model
+        return cls(by_item, models)
 
     def mark(self, record: Record) -> Record:
         """The record with ``relabeled`` at the objects that show a fix."""
@@ -51,7 +54,7 @@ class AcceptedFixes:
         return Relabeled(
             finding=finding.id,
             run=stored.last_run,
-            model=str(finding.evidence.get("model") or self.models.get(stored.last_run, "")),
+            model=str(finding.evidence.get("model") or self.models[stored.last_run]),
             scorer=finding.scorer,
             accepted_by=verdict.reviewer if verdict else "",
             accepted_at=verdict.decided_at if verdict else "",

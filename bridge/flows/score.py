@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bridge.core.annotations import Item, Record
+from bridge.core.annotations import Item, LabelSet, Record
 from bridge.core.class_balance import ClassBalance, count_balance
-from bridge.core.findings import ErrorType, Event, Finding, State, once_each
+from bridge.core.findings import ErrorType, Event, Finding, State, finding_id, once_each
 from bridge.core.fingerprints import thumbnail
 from bridge.core.objects import Workload, build_workload
 from bridge.core.team import Team, team_of
@@ -284,12 +284,14 @@ def _judge(
     findings += check_images(target, facts)
     failures = tuple(f for p in pages for f in p.failures)
     workload = _workload(begun.info, records, counts, failures)
-    findings = once_each(findings + _review(begun.info, records, workload, scorer, options))
+    findings += suspicions(target, begun.info.labels, records, workload, scorer, options.keep)
+    findings = once_each(findings)
     same_file = {fact.item.id: fact.sha256 for fact in facts if fact.sha256 is not None}
     copies = NearDuplicateReview().find(target, begun.info.labels, records)
     findings += without_known([f for f in copies if f.score >= options.keep], same_file)
     independence = Independence.of(records, source, workload)
     team = team_of(begun.info.labels, records, findings)
+    findings = _under_former_ids(findings, store.former_ids(target))
     seconds = time.perf_counter() - begun_at
     _reopen_undone(store, target, findings, records, journal.now())
     put = store.put_findings(run_id, findings)
@@ -366,15 +368,30 @@ def _workload(info: TargetInfo, records: Sequence[Record], counts: Counts, failu
     return build_workload(target, info.labels, predicted)
 
 
-def _review(
-    info: TargetInfo, records: Sequence[Record], workload: Workload, scorer: Scorer, options: ScoreOptions
+def suspicions(
+    target: str, labels: LabelSet, records: Sequence[Record], workload: Workload, scorer: Scorer, keep: float
 ) -> list[Finding]:
-    target = info.target
+    """What is suspected of the submissions of some records, with a score of ``keep`` or more."""
     suspects = scorer.score(workload)
-    scored = explain.findings(workload, suspects.rows(suspects.score >= options.keep), scorer.name)
-    scored += SpanReview().find(target, info.labels, records)
-    findings = beside(ConsensusReview().find(target, info.labels, records), scored, records)
+    scored = explain.findings(workload, suspects.rows(suspects.score >= keep), scorer.name)
+    scored += SpanReview().find(target, labels, records)
+    findings = beside(ConsensusReview().find(target, labels, records), scored, records)
     for review in _RECORD_REVIEWS:
-        findings += review.find(target, info.labels, records)
+        findings += review.find(target, labels, records)
     findings = lowered(findings, records, independent=(ConsensusReview().name,))
-    return [finding for finding in findings if finding.score >= options.keep]
+    return [finding for finding in findings if finding.score >= keep]
+
+
+def _under_former_ids(findings: Sequence[Finding], former: Mapping[str, str]) -> list[Finding]:
+    """What is found of an object that was put back under another id is what was found of it before."""
+    return [
+        replace(
+            f,
+            id=finding_id(
+                f.target, f.item_id, f.submission_id, tuple(former.get(i, i) for i in f.annotation_ids), f.error, f.fix
+            ),
+        )
+        if former.keys() & f.annotation_ids
+        else f
+        for f in findings
+    ]

@@ -23,6 +23,7 @@ from bridge.store.rows import (
     StoredFinding,
     WaitingHint,
     Watch,
+    WrittenFix,
 )
 from bridge.store.store import Store
 
@@ -44,4 +45,5 @@ __all__ = [
     "StoredFinding",
     "WaitingHint",
     "Watch",
+    "WrittenFix",
 ]

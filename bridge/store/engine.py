@@ -143,8 +143,11 @@ def _sqlite_engine(address: URL, busy_timeout_s: float) -> Engine:
     path = Path(address.database or "").expanduser()
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # SQLite gives its side files the mode of the database, so making it first keeps others out of all of them.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # SQLite gives its side files the mode of the database, so making it first keeps others out of all of them. One
+        # that is there is never opened past SQLite: closing it would end all locks that this process holds on it, and
+        # the next process to leave would take the log away under those that still write into it.
+        if not path.exists():
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         reason = f"{path.parent} is not a folder" if isinstance(error, FileExistsError) else error.strerror
         raise StoreError(

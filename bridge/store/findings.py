@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, exists, func, select, update
 
-from bridge.core.findings import ErrorType, Event, Finding, State, once_each, transition
+from bridge.core.findings import UNDECIDED, ErrorType, Event, Finding, State, once_each, transition
 from bridge.errors import DataError, UsageError
 from bridge.store import audit, reviews, runs, verdicts
 from bridge.store.engine import upsert
@@ -79,21 +79,20 @@ def withdraw_missing(db: Connection, run_id: str, errors: Collection[str] | None
     linked = exists().where((run_findings.c.run_id == run_id) & (run_findings.c.finding_id == findings.c.id))
     this_run = select(run_table.c.seq).where(run_table.c.id == run_id).scalar_subquery()
     query = (
-        select(findings.c.id)
+        select(findings.c.id, findings.c.state)
         .join(run_table, run_table.c.id == findings.c.last_run)
-        .where(findings.c.target == run.target, findings.c.state == State.OPEN, ~linked, run_table.c.seq < this_run)
+        .where(findings.c.target == run.target, findings.c.state.in_(UNDECIDED), ~linked, run_table.c.seq < this_run)
         .order_by(findings.c.id)
     )
     if errors is not None:
         query = query.where(findings.c.error.in_([str(error) for error in errors]))
-    missing = list(db.execute(query).scalars())
-    after = transition(State.OPEN, Event.WITHDRAW)
+    missing = [(row.id, State(row.state)) for row in db.execute(query)]
     if missing:
-        change = update(findings).where(findings.c.id == bindparam("key")).values(state=after)
-        db.execute(change, [{"key": key} for key in missing])
+        change = update(findings).where(findings.c.id == bindparam("key")).values(state=State.WITHDRAWN)
+        db.execute(change, [{"key": key} for key, _ in missing])
     when = run.started_at if at is None else at
-    detail = {"run": run_id}
-    audit.append(db, [_moved(key, Event.WITHDRAW, State.OPEN, after, when, by, detail) for key in missing])
+    after, detail = State.WITHDRAWN, {"run": run_id}
+    audit.append(db, [_moved(key, Event.WITHDRAW, before, after, when, by, detail) for key, before in missing])
     return len(missing)
 
 

@@ -8,6 +8,7 @@ older *legacy* token is sent as it is.
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -50,6 +51,7 @@ class LabelStudioClient:
         timeout: seconds to wait for an answer.
         allowed: origins in private networks that images may be fetched from.
         private_networks: whether images may be fetched from every private network.
+        hidden: further secrets that are sent to it, and are not to be shown should it repeat them.
         attempts: how often a request that is safe to repeat is made altogether.
         pace: called before each request; it may wait.
         clock, sleep: replaced in tests.
@@ -66,13 +68,14 @@ class LabelStudioClient:
         timeout: float = 120.0,
         allowed: Iterable[str] = (),
         private_networks: bool = False,
+        hidden: Iterable[str] = (),
         attempts: int = 4,
         pace: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         limits = Limits(read_s=timeout, attempts=attempts)
-        self._exchanger = HttpClient(url, name=NAME, limits=limits, pace=pace, sleep=sleep)
+        self._exchanger = HttpClient(url, name=NAME, hidden=(token.strip(),), limits=limits, pace=pace, sleep=sleep)
         _refuse_unusable(token, self._exchanger.base)
         self._auth = LabelStudioAuth(token, self._exchange, clock)
         self.http = HttpClient(
@@ -81,6 +84,7 @@ class LabelStudioClient:
             auth=self._auth.headers,
             allowed=allowed,
             private_networks=private_networks,
+            hidden=hidden,
             limits=limits,
             pace=pace,
             sleep=sleep,
@@ -114,16 +118,23 @@ class LabelStudioClient:
         accept: Container[int] = (),
         repeatable: bool | None = None,
         max_bytes: int | None = None,
+        attempts: int | None = None,
     ) -> Reply:
         """Any request; an access token that has expired is renewed once."""
-        watched = _Either(accept, 401)
-        reply = self.http.request(
-            method, path, params=params, json=json, accept=watched, repeatable=repeatable, max_bytes=max_bytes
+        send = functools.partial(
+            self.http.request,
+            method,
+            path,
+            params=params,
+            json=json,
+            accept=_Either(accept, 401),
+            repeatable=repeatable,
+            max_bytes=max_bytes,
+            attempts=attempts,
         )
+        reply = send()
         if reply.status == 401 and self._auth.forget():
-            reply = self.http.request(
-                method, path, params=params, json=json, accept=watched, repeatable=repeatable, max_bytes=max_bytes
-            )
+            reply = send()
         if reply.status == 401 and 401 not in accept:
             self.http.raise_for(reply)
         return reply
@@ -201,11 +212,16 @@ class LabelStudioClient:
     def patch_task(self, task: int, fields: Row) -> Row:
         return _row(self.call("PATCH", f"/api/tasks/{task}/", json=fields, repeatable=True))
 
+    def delete_task(self, task: int) -> None:
+        """Delete a task with all that it holds; one that is gone already is no error."""
+        self.call("DELETE", f"/api/tasks/{task}/", accept=(404,), repeatable=True)
+
     def annotation(self, annotation: int) -> Row:
         return _row(self.call("GET", f"/api/annotations/{annotation}/"))
 
     def patch_annotation(self, annotation: int, fields: Row) -> Row:
-        return _row(self.call("PATCH", f"/api/annotations/{annotation}/", json=fields, repeatable=True))
+        """Sent once, whatever becomes of it: by the next attempt a person may have changed the annotation."""
+        return _row(self.call("PATCH", f"/api/annotations/{annotation}/", json=fields, attempts=1))
 
     def drafts(self, task: int) -> list[Row]:
         """Unsubmitted work on a task, of all users."""
@@ -215,7 +231,8 @@ class LabelStudioClient:
         """Add tasks; their ids in the order given.
 
         Raises:
-            ToolError: Label Studio did not say that it made every one of them.
+            ToolError: Label Studio did not say that it made every one of them, with the predictions that they hold. On
+                a busy SQLite it makes tasks and drops all their predictions, without calling that an error.
         """
         params: dict[str, str | int] = {"return_task_ids": "true"}
         answer = _row(self.call("POST", f"/api/projects/{project}/import", params=params, json=list(tasks)))
@@ -227,6 +244,7 @@ class LabelStudioClient:
                 expected="as many as were sent",
                 todo="Run the same command again: what is there is found and not made twice",
             )
+        _require_predictions(project, answer.get("prediction_count"), sum(len(t.get("predictions", ())) for t in tasks))
         return [int(i) for i in made]
 
     def import_predictions(self, project: int, predictions: Sequence[Row]) -> None:
@@ -236,13 +254,9 @@ class LabelStudioClient:
             ToolError: Label Studio stored fewer than were sent, which it does not call an error.
         """
         path = f"/api/projects/{project}/import/predictions"
-        created = _row(self.call("POST", path, json=list(predictions))).get("created")
-        if created != len(predictions):
-            raise ToolError(
-                f"{NAME} stored {created} of {len(predictions)} predictions in project {project}",
-                expected="as many as were sent",
-                todo="Run the same command again; see Label Studio's log if it stays so",
-            )
+        _require_predictions(
+            project, _row(self.call("POST", path, json=list(predictions))).get("created"), len(predictions)
+        )
 
     def views(self, project: int) -> list[Row]:
         """The tabs of a project's Data Manager."""
@@ -268,6 +282,15 @@ class _Either:
 
     def __contains__(self, status: object) -> bool:
         return status == self._more or status in self._accept
+
+
+def _require_predictions(project: int, stored: object, sent: int) -> None:
+    if sent and stored != sent:
+        raise ToolError(
+            f"{NAME} stored {stored} of {sent} predictions in project {project}",
+            expected="as many as were sent",
+            todo="Run the same command again; see Label Studio's log if it stays so",
+        )
 
 
 def _make_one(base: str) -> str:

@@ -7,10 +7,13 @@ had when it was scored does not touch the label. So two accepted fixes of one ob
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Sequence
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from bridge.core.annotations import Annotation, Box, Mask, Polygon, Shape, TextSpan
+from bridge.core.findings import Finding
 from bridge.core.masks import MaskCrop
 from bridge.core.rle import decode_coco
 from bridge.dialects.label_studio import (
@@ -30,7 +33,7 @@ from bridge.dialects.label_studio import (
     span_to_value,
 )
 from bridge.errors import DataError
-from bridge.tools import FixOrder, Outcome
+from bridge.tools import FixOrder, Outcome, UndoOrder
 from bridge.tools.fix_rules import (
     SAME_FIX_IOU,
     SAME_OBJECT_IOU,
@@ -38,6 +41,7 @@ from bridge.tools.fix_rules import (
     InTheWay,
     closest,
     closest_outline,
+    require_free,
     same_shape,
     where,
 )
@@ -63,6 +67,7 @@ class Sheet(FixSheet):
         size: Callable[[], Size],
         text: str = "",
     ) -> None:
+        super().__init__()
         self.result = list(result)
         self._config = config
         self._submission_id = submission_id
@@ -95,7 +100,7 @@ class Sheet(FixSheet):
         return group_regions(self.result).get(self._region_id(annotation_id), [])
 
     def _add(self, order: FixOrder) -> tuple[Outcome, str]:
-        label, shape, region_id = order.fix.label, order.fix.shape, added_region_id(order)
+        label, shape, region_id = order.fix.label, order.fix.shape, added_region_id(order.finding)
         if region_id in group_regions(self.result):
             return Outcome.ALREADY, f"the {label!r} object was added before"
         if label is None or not self._can_add(shape):
@@ -162,13 +167,16 @@ class Sheet(FixSheet):
         if not any(self._entries(i) for i in ids):
             return Outcome.ALREADY, "the object is gone already"
         self._require_unchanged(order)
-        regions = {self._region_id(i) for i in ids}
+        regions = self._regions(order.finding, is_new=False)
+        self._require_untied(regions)
+        self.result = [entry for entry in self.result if str(entry.get("id")) not in regions]
+        return Outcome.APPLIED, f"deleted the {order.finding.label!r} object"
+
+    def _require_untied(self, regions: set[str]) -> None:
         for entry in self.result:
             linked = {entry.get("from_id"), entry.get("to_id"), entry.get("parentID")} & regions
             if linked and entry.get("id") not in regions:
                 raise InTheWay(f"object {linked.pop()} is tied to another one by a relation or as its parent")
-        self.result = [entry for entry in self.result if str(entry.get("id")) not in regions]
-        return Outcome.APPLIED, f"deleted the {order.finding.label!r} object"
 
     def _change(self, order: FixOrder) -> tuple[Outcome, str]:
         finding, fix = order.finding, order.fix
@@ -210,6 +218,38 @@ class Sheet(FixSheet):
             new["origin"] = "prediction-changed"
         return new
 
+    def _object(self, finding: Finding, *, is_new: bool) -> Any:
+        """The entries with their places among all."""
+        ids = self._regions(finding, is_new)
+        found = [[n, entry] for n, entry in enumerate(self.result) if str(entry.get("id")) in ids]
+        return copy.deepcopy(found) or None
+
+    def _regions(self, finding: Finding, is_new: bool) -> set[str]:
+        return {added_region_id(finding)} if is_new else {self._region_id(i) for i in finding.annotation_ids}
+
+    def _undo(self, order: UndoOrder) -> tuple[Outcome, str]:
+        finding, note = order.finding, order.note
+        regions = self._regions(finding, note.before is None)
+        now = [entry for entry in self.result if str(entry.get("id")) in regions]
+        before, after = ([entry for _, entry in side or ()] for side in (note.before, note.after))
+        if _alike(now, before):
+            return Outcome.ALREADY, "the object is as it was before the fix already"
+        if not _alike(now, after):
+            raise InTheWay(f"object {', '.join(sorted(regions))} was changed since the fix was written")
+        if not before:
+            self._require_untied(regions)
+        if not after:
+            for one in regions_to_annotations(before, self._config, self._submission_id, self._text)[0]:
+                require_free(one.shape, one.label, self._objects())
+        if len(now) == len(before):
+            back = dict(zip(map(id, now), before, strict=True))
+            self.result = [back.get(id(entry), entry) for entry in self.result]
+        else:
+            self.result = [entry for entry in self.result if str(entry.get("id")) not in regions]
+            for place, entry in note.before or ():
+                self.result.insert(place, entry)
+        return Outcome.APPLIED, f"undone: the {finding.label!r} object is as it was before the fix"
+
     def _geometry(self, entry: Region, value: Region, shape: Shape) -> Region:
         """The new place of one entry; an entry without a place of its own keeps having none."""
         size = region_size(entry) or next((s for s in map(region_size, self.result) if s), None)
@@ -227,6 +267,19 @@ class Sheet(FixSheet):
         return {}
 
 
-def added_region_id(order: FixOrder) -> str:
+def added_region_id(finding: Finding) -> str:
     """The same finding always adds the same region, so that adding it twice shows."""
-    return f"lb-{order.finding.id}"
+    return f"lb-{finding.id}"
+
+
+def _alike(mine: Any, other: Any) -> bool:
+    """Whether two results are the same but for the noise of numbers, and for what no person sets."""
+    match mine, other:
+        case dict(), dict():
+            names = (mine.keys() | other.keys()) - {"origin", "score"}
+            return all(_alike(mine.get(name), other.get(name)) for name in names)
+        case list(), list():
+            return len(mine) == len(other) and all(map(_alike, mine, other))
+        case int() | float(), int() | float():
+            return math.isclose(mine, other, rel_tol=1e-6, abs_tol=1e-6)
+    return bool(mine == other)

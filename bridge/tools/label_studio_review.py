@@ -9,7 +9,7 @@ originals stay untouched until a verdict is synced. What a task holds, and how a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from bridge.core.annotations import Item, LabelSet
 from bridge.core.findings import Verdict
@@ -88,11 +88,14 @@ class ReviewDesk:
         return self._review(int(made["id"]), created=True)
 
     def push(self, review: Review, cases: Sequence[ReviewCase]) -> list[PushedCase]:
-        """One task for each finding, in the order given; two requests for 100. What is there is not made again."""
+        """One task for each finding, in the order given; two requests for 100. What is there is not made again,
+        but gets the suggestion that Label Studio dropped while it made the task."""
         project, places = int(review.ref), dict[str, int]()
         for start in range(0, len(cases), _BATCH):
             chunk = {case.finding.id: case for case in cases[start : start + _BATCH]}
-            places.update(self._held(project, sorted(chunk)))
+            held = self._held(project, sorted(chunk))
+            self._suggest(project, {int(t["id"]): chunk[f] for f, t in held.items() if not t.get("total_predictions")})
+            places.update((finding_id, int(task["id"])) for finding_id, task in held.items())
             new = [case for finding_id, case in chunk.items() if finding_id not in places]
             if new:
                 made = self._client.import_tasks(project, [self._task(case) for case in new])
@@ -101,6 +104,22 @@ class ReviewDesk:
             PushedCase(f, str(places[f]), f"{self._url(project)}?task={places[f]}")
             for f in (case.finding.id for case in cases)
         ]
+
+    def withdraw(self, review: Review, finding_ids: Collection[str]) -> set[str]:
+        """Delete the tasks of findings that hold no answer and no draft: two requests for each, one more for 100.
+
+        A reviewer who has such a task open and has drawn nothing yet is told that it is gone when they submit.
+        """
+        project, ids, kept = int(review.ref), sorted(finding_ids), set[str]()
+        for start in range(0, len(ids), _BATCH):
+            these = task_filter("data.lb_finding", "in_list", "List", ids[start : start + _BATCH])
+            page = self._client.tasks(project, these, limit=2 * _BATCH, everything=True)
+            for task in page.tasks:
+                if task.get("annotations") or self._client.drafts(int(task["id"])):
+                    kept.add(str(task["data"]["lb_finding"]))
+                else:
+                    self._client.delete_task(int(task["id"]))
+        return set(ids) - kept
 
     def verdicts(self, review: Review, since: str | None) -> Iterator[Verdict]:
         """Answers changed at or after ``since``, page by page, in the order of the tasks."""
@@ -165,14 +184,20 @@ class ReviewDesk:
         if both != have:
             self._client.patch_project(project, {"label_config": self._label_config(LabelSet(both))})
 
-    def _held(self, project: int, finding_ids: Sequence[str]) -> dict[str, int]:
-        """Which of these findings have a task already; the first one, should there be two."""
+    def _held(self, project: int, finding_ids: Sequence[str]) -> dict[str, Row]:
+        """The tasks of those of these findings that have one already; the first, should there be two."""
         condition = task_filter("data.lb_finding", "in_list", "List", list(finding_ids))
         page = self._client.tasks(project, condition, limit=2 * len(finding_ids))
-        held: dict[str, int] = {}
+        held: dict[str, Row] = {}
         for task in page.tasks:
-            held.setdefault(str(task["data"].get("lb_finding")), int(task["id"]))
+            held.setdefault(str(task["data"].get("lb_finding")), task)
         return held
+
+    def _suggest(self, project: int, bare: Mapping[int, ReviewCase]) -> None:
+        """Give tasks without a suggestion theirs."""
+        if bare:
+            shown = [p | {"task": task} for task, case in bare.items() for p in self._task(case)["predictions"]]
+            self._client.import_predictions(project, shown)
 
     def _task(self, case: ReviewCase) -> Row:
         size = self._size(case.item) if shows_boxes(case) else (1, 1)

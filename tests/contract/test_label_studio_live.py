@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from fakes.canned_server import CannedServer
 from harness import Photo, finding
 from hook_kit import SECRET, receiving
 from label_studio_harness import LabelStudioHarness
-from live import Studio
+from live import CONFIG, Studio
 
 from bridge.core.annotations import Box, Item
 from bridge.core.findings import ErrorType, Fix
@@ -23,10 +23,10 @@ from bridge.dialects.label_studio import parse_label_config
 from bridge.errors import AuthError, ImageError, NotFound, ToolError
 from bridge.service.set_up import remove_hooks, settle_hooks
 from bridge.store import ReviewPlace, Store
-from bridge.tools import FixOrder, Outcome
+from bridge.tools import FixOrder, FixResult, Outcome, ReviewCase
 from bridge.tools.hooks import HookAddress
 from bridge.tools.label_studio import LabelStudio
-from bridge.tools.label_studio_client import LabelStudioClient, task_filter
+from bridge.tools.label_studio_client import LabelStudioClient, Row, task_filter
 from bridge.tools.label_studio_connect import Backend, connect, disconnect, probe
 
 CAT, FREE = Box(16, 16, 80, 64), Box(400, 180, 500, 250)
@@ -132,6 +132,19 @@ class TestFixes:
         cat.edit(annotation)
         assert [r.outcome for r in cat.tool.apply_fixes([order])] == [Outcome.APPLIED]
 
+    def test_what_is_saved_while_drafts_are_asked_for_stays(self, cat: LabelStudioHarness) -> None:
+        order = add(cat)
+        annotation, drafts = order.finding.submission_id, cat.client.drafts
+
+        def slow(task: int) -> list[Row]:
+            cat.client.drafts = drafts  # type: ignore[method-assign]
+            cat.edit(annotation, add=[("cat", Box(200, 20, 260, 70))])
+            return drafts(task)
+
+        cat.client.drafts = slow  # type: ignore[method-assign]
+        assert [r.outcome for r in cat.tool.apply_fixes([order])] == [Outcome.APPLIED]
+        assert len(cat.raw(annotation)) == 3
+
     def test_a_task_that_was_skipped_meanwhile_is_a_conflict(self, cat: LabelStudioHarness) -> None:
         order = add(cat)
         cat.studio.client.patch_annotation(int(order.finding.submission_id), {"was_cancelled": True})
@@ -168,6 +181,52 @@ class TestFixes:
         assert [a.label for a in tool.read_records([record.item.id])[record.item.id].submissions[0].annotations] == [
             "cat"
         ]
+
+
+class TestRaces:
+    """What people do between the moment a submission is read and the moment a fix is written into it."""
+
+    def between(self, cat: LabelStudioHarness, act: Callable[[], object]) -> list[FixResult]:
+        """Write a fix; ``act`` comes after drafts were looked for, once."""
+        order, drafts, acts = add(cat), cat.client.drafts, [act]
+
+        def looking(task: int) -> list[dict[str, Any]]:
+            found = drafts(task)
+            if acts:
+                acts.pop()()
+            return found
+
+        cat.client.drafts = looking  # type: ignore[method-assign]
+        return cat.tool.apply_fixes([order])
+
+    def test_an_edit_beside_the_fix_is_kept(self, cat: LabelStudioHarness) -> None:
+        submission = cat.tool.read_page(None, 1).records[0].submissions[0].id
+        results = self.between(cat, lambda: cat.edit(submission, add=[("cat", Box(300, 20, 340, 60))]))
+        assert [r.outcome for r in results] == [Outcome.APPLIED]
+        assert len(cat.raw(submission)) == 3
+
+    def test_an_edit_of_the_same_thing_is_a_conflict(self, cat: LabelStudioHarness) -> None:
+        submission = cat.tool.read_page(None, 1).records[0].submissions[0].id
+        near = Box(FREE.x1, FREE.y1, FREE.x2, FREE.y2 - 20)
+        results = self.between(cat, lambda: cat.edit(submission, add=[("dog", near)]))
+        assert [r.outcome for r in results] == [Outcome.CONFLICT]
+        assert len(cat.raw(submission)) == 2
+
+    @pytest.mark.parametrize("what", ["annotations", "tasks"])
+    def test_what_is_deleted_is_a_conflict(self, cat: LabelStudioHarness, what: str) -> None:
+        record = cat.tool.read_page(None, 1).records[0]
+        number = record.item.id if what == "tasks" else record.submissions[0].id
+        results = self.between(cat, lambda: cat.studio.client.call("DELETE", f"/api/{what}/{number}/"))
+        assert [r.outcome for r in results] == [Outcome.CONFLICT]
+
+    def test_a_label_that_was_taken_away_is_a_conflict(self, cat: LabelStudioHarness) -> None:
+        """Label Studio lets nobody take a label that is in use, but any other."""
+        cat.tool.describe()
+        config = CONFIG.replace('<Label value="dog" background="#1f77b4"/>', "")
+        assert config != CONFIG
+        cat.studio.client.patch_project(cat.project.id, {"label_config": config})
+        (result,) = cat.tool.apply_fixes([add(cat)])
+        assert (result.outcome, "dog" in result.message) == (Outcome.CONFLICT, True)
 
 
 class TestBrowserViews:
@@ -210,6 +269,27 @@ class TestBrowserViews:
         assert tool.open_review(tool.describe().labels, "Review").ref == review.ref
         names = parse_label_config(studio.client.project(int(review.ref))["label_config"]).labels.names
         assert names == ("cat", "dog", "fox")
+
+    def test_a_review_task_that_lost_its_suggestion_gets_it_again(
+        self, studio: Studio, cat: LabelStudioHarness
+    ) -> None:
+        """As on a busy SQLite, where Label Studio makes the tasks of an import and drops their predictions."""
+        record, order = cat.tool.read_page(None, 1).records[0], add(cat)
+        review = cat.tool.open_review(cat.tool.describe().labels, "Review")
+        case = ReviewCase(order.finding, record.item)
+        (pushed,) = cat.tool.push_cases(review, [case])
+
+        def shown() -> list[Row]:
+            (task,) = studio.client.tasks(int(review.ref), limit=9, everything=True).tasks
+            return [p["result"] for p in task["predictions"]]
+
+        before = shown()
+        (prediction,) = studio.client.call("GET", f"/api/tasks/{pushed.ref}/").json()["predictions"]
+        studio.client.call("DELETE", f"/api/predictions/{prediction['id']}/")
+        assert cat.again().push_cases(review, [case]) == [pushed]
+        assert shown() == before
+        assert cat.again().push_cases(review, [case]) == [pushed]
+        assert shown() == before
 
     def test_the_shown_model_is_set_once(self, studio: Studio) -> None:
         from bridge.tools import Prelabel

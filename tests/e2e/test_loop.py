@@ -138,6 +138,13 @@ def test_the_whole_loop(world: World, page: Page, folder: Path) -> None:
     assert again["fixes"] == {}
     assert {s: world.annotation(s) for s in originals} == after
 
+    assert world.run("export", world.target, "--out", str(folder / "coco.json"))["relabeled"] == 1
+    objects = json.loads((folder / "coco.json").read_text())["annotations"]
+    (fixed,) = (o["provenance"] for o in objects if o["provenance"]["relabeled"])
+    assert fixed["submission"] == accepted["submission_id"]
+    assert fixed["relabeled"][0]["finding"] == accepted["id"]
+    assert world.run("audit", "verify")["problems"] == []
+
 
 def see_suggestions(world: World, page: Page, folder: Path) -> None:
     """An annotator opens a task nobody has touched: the suggestions are on the canvas."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sqlite3
 import stat
 import tarfile
@@ -102,7 +103,7 @@ def test_a_backup_during_writes_is_whole(tmp_path: Path) -> None:
     """Each is as the store was at one moment: every batch whole, the log unbroken, and no later than the next."""
     home = tmp_path / "home"
     fill(home, 0)
-    stop = threading.Event()
+    begun, stop = threading.Event(), threading.Event()
 
     def write() -> None:
         with Store.open(sqlite_url(home)) as store:
@@ -110,9 +111,11 @@ def test_a_backup_during_writes_is_whole(tmp_path: Path) -> None:
             while not stop.is_set():
                 store.put_findings("r1", [finding(k) for k in range(number, number + 50)])
                 number += 50
+                begun.set()
 
     writer = threading.Thread(target=write)
     writer.start()
+    assert begun.wait(60)
     try:
         for k in range(3):
             take(home, tmp_path / f"{k}.tar")
@@ -128,7 +131,7 @@ def test_a_backup_during_writes_is_whole(tmp_path: Path) -> None:
             assert store.audit_head()[0] == 1 + sizes[-1]
     assert all(size % 50 == 0 for size in sizes)
     assert sizes == sorted(sizes)
-    assert sizes[-1] > 0
+    assert sizes[0] > 0
 
 
 def test_workflows_are_copied_before_the_store(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,6 +194,21 @@ def test_into_its_own_folder(home: Path) -> None:
     made = take(home, home / "b.tar")
     assert not any("tar" in name for name in made.manifest.files)
     assert not any("tar" in name for name in take(home, home / "c.tar").manifest.files if name != "home/b.tar")
+
+
+@pytest.mark.parametrize("leave_kb", [0, 8, 100])
+def test_a_full_disk_leaves_nothing_by_halves(home: Path, archive: Path, small_disk: Path, leave_kb: int) -> None:
+    filler, new = small_disk / "filler", small_disk / "new"
+    filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - leave_kb * 1024))
+    with pytest.raises((DataError, StoreError), match=r"space|disk is full"):
+        take(home, small_disk / "b.tar")
+    assert list(small_disk.iterdir()) == [filler]
+    with pytest.raises(StoreError, match=r"space|disk is full"):
+        put_back(archive, new)
+    assert names(small_disk) == ["filler"]
+    filler.unlink()
+    put_back(archive, new)
+    take(new, small_disk / "b.tar")
 
 
 class TestDamage:

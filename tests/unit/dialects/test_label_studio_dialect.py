@@ -101,6 +101,16 @@ class TestLabelConfig:
         with pytest.raises(DataError, match=words.replace(".", r"\.")):
             parse_label_config(xml)
 
+    def test_a_configuration_without_end_is_refused_before_it_is_parsed(self) -> None:
+        xml = "<View>" + "<a>" * 400_000
+        with pytest.raises(DataError, match="has 1,200,006 characters"):
+            parse_label_config(xml)
+        bomb = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]><View name="&b;"/>'
+        outside = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><View name="&a;"/>'
+        for entities in (bomb, outside):
+            with pytest.raises(DataError, match="EntitiesForbidden"):
+                parse_label_config(entities)
+
     def test_a_box_that_nobody_could_draw_names_the_label_and_the_tags(self) -> None:
         with pytest.raises(DataError, match=r"'bird'.*polygonlabels"):
             parse_label_config(CATS).box_controls("bird")

@@ -268,8 +268,8 @@ class TestVerifying:
         before = dict(four.tool.people)
         real = four.tool.apply_fixes
 
-        def undone(orders: list[FixOrder]) -> list[FixResult]:
-            results = real(orders)
+        def undone(orders: list[FixOrder], note: Any) -> list[FixResult]:
+            results = real(orders, note)
             for order in orders:
                 four.tool.people[order.finding.item_id] = before[order.finding.item_id]
             return results
@@ -292,8 +292,8 @@ class TestVerifying:
         accept_all(four)
         real = four.tool.apply_fixes
 
-        def deleted(orders: list[FixOrder]) -> list[FixResult]:
-            results = real(orders)
+        def deleted(orders: list[FixOrder], note: Any) -> list[FixResult]:
+            results = real(orders, note)
             four.tool.images.pop("2", None)
             return results
 

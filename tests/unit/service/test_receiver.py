@@ -105,7 +105,7 @@ class TestReading:
         with sqlite3.connect(tmp_path / "labelbridge.db") as db:
             assert "an-invitation" not in "\n".join(db.iterdump())
 
-    @pytest.mark.parametrize("event", ["LABEL_LINK_CREATED", "ANNOTATION_EATEN", "", None, 7])
+    @pytest.mark.parametrize("event", ["LABEL_LINK_CREATED", "ANNOTATION_EATEN", "", None, 7, ["TASKS_CREATED"], {}])
     def test_unknown_events_are_counted_and_no_error(self, receiver: Receiver, store: Store, event: object) -> None:
         assert receiver.label_studio({**label_studio(), "action": event}) == (200, "unknown")
         assert receiver.cvat({"event": event, "membership": {}}) == (200, "unknown")

@@ -60,6 +60,12 @@ def test_a_journey_goes_on_when_its_checkpoints_have_space_again(small_disk: Pat
         return "done"
 
     engine = Engine(f"sqlite:///{small_disk}/journeys.db", "1", work)
+    filler.write_bytes(bytes(shutil.disk_usage(small_disk).free))
+    with pytest.raises(StoreError, match="checkpoints cannot grow: the disk is full"):
+        engine.start()
+    engine.stop()
+    filler.unlink()
+    engine = Engine(f"sqlite:///{small_disk}/journeys.db", "1", work)
     engine.start()
     try:
         with pytest.raises(StoreError, match="checkpoints cannot grow: the disk is full"):

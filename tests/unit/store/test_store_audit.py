@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from bridge.core.findings import Event, Finding
 from bridge.errors import StoreError, UsageError
-from bridge.store import Run, Store
+from bridge.store import Run, Store, audit
 from bridge.store.chain import GENESIS, Mark, event_hash
 
 Begin = Callable[..., Run]
@@ -236,9 +236,17 @@ def test_notes_are_kept_once(filled: Store) -> None:
     ]
 
 
-def test_a_failed_write_leaves_no_event(filled: Store, make_finding: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bridge.store import audit
+def test_a_log_that_grows_while_it_is_checked(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As PostgreSQL shows it: the end is looked at before the events and behind them."""
+    seen = {e.seq: Mark(e.seq, e.hash) for e in filled.events()}
+    looks = iter([seen[7], seen[10]])
+    monkeypatch.setattr(audit, "head", lambda _: next(looks))
+    assert filled.verify_events() == []
+    looks = iter([seen[7], seen[9]])
+    assert filled.verify_events() == ["event 10 was added from outside"]
 
+
+def test_a_failed_write_leaves_no_event(filled: Store, make_finding: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("killed")
 

@@ -169,7 +169,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         Store.open(address(tmp_path / "file" / "labelbridge.db"))
     assert "LABELBRIDGE_HOME" in caught.value.todo
     (tmp_path / "folder.db").mkdir()
-    with pytest.raises(StoreError, match="cannot be opened: Is a directory"):
+    with pytest.raises(StoreError, match=r"folder.db cannot be opened. Correct"):
         Store.open(address(tmp_path / "folder.db"))
 
 
@@ -303,3 +303,18 @@ def test_a_killed_writer_leaves_whole_batches(url: str, seed: int) -> None:
         assert store.verify_events() == []
         assert store.counts("r1") == {"extra": {"open": total * (BATCH - 1), "pushed": total}}
         assert store.audit_head()[0] == 1 + total * (BATCH + 1)
+
+
+def test_a_second_opening_leaves_the_locks_of_the_first(tmp_path: Path) -> None:
+    """A process that leaves takes the log away, unless it sees that another still writes into it."""
+    url = f"sqlite:///{tmp_path}/store.db"
+    with Store.open(url) as store:
+        Store.open(url).close()
+        visit = (
+            f"import sqlite3; db = sqlite3.connect({str(tmp_path / 'store.db')!r}); db.execute('SELECT 1 FROM runs')"
+        )
+        subprocess.run([sys.executable, "-c", f"{visit}; db.close()"], check=True)
+        assert (tmp_path / "store.db-wal").exists()
+        store.put_review("ls:project/7", "8", "http://here/8")
+        with Store.open(url) as other:
+            assert other.reviews_of("ls:project/7")

@@ -291,7 +291,7 @@ def test_nothing_to_write_is_a_conflict_for_a_person() -> None:
 
 
 def test_added_regions_are_named_after_their_finding() -> None:
-    assert added_region_id(order(Fix("add", "dog", CAT))) == "lb-00ff00ff00ff00ff"
+    assert added_region_id(order(Fix("add", "dog", CAT)).finding) == "lb-00ff00ff00ff00ff"
 
 
 class TestSpans:

@@ -1,5 +1,7 @@
 """What the standing service remembers: webhooks that came in, the targets it watches, and what changed in them.
 
+Also what undoing a fix, withdrawing a finding and sharing the review among people need to know.
+
 And a guard on the audit log: the database itself refuses to change or remove an event, or to move the log's end back.
 """
 
@@ -15,6 +17,15 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.add_column("pushes", sa.Column("reviewer", sa.String(), nullable=True))
+    op.add_column("pushes", sa.Column("withdrawn_at", sa.String(), nullable=True))
+    op.create_table(
+        "renewals",
+        sa.Column("target", sa.String(), nullable=False),
+        sa.Column("object_id", sa.String(), nullable=False),
+        sa.Column("former_id", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("target", "object_id", name=op.f("pk_renewals")),
+    )
     op.create_table(
         "hints",
         sa.Column("seq", sa.Integer(), nullable=False),
