@@ -200,8 +200,8 @@ class LabelStudio:
         """See :meth:`bridge.tools.AnnotationTool.apply_fixes`.
 
         All fixes of one submission are written together: four requests (read, look for drafts, read again, write), and
-        one more for the text that spans are in. One request reads the labels, which somebody may have changed. The write
-        is sent once: what follows a lost one is for the next call.
+        one more for the text that spans are in. One request reads the labels, which somebody may have changed. The
+        write is sent once: what follows a lost one is for the next call.
         """
         return self._submissions().apply(orders, note)
 
