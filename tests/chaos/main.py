@@ -121,7 +121,7 @@ def _storm(
     for one in (home, fresh):
         one.mkdir(parents=True)
     plugins = colour_detector.offer(folder / "plugin")
-    settings = settings | {"request_timeout_s": "2", "page_size": "10", "push_chunk": "10"}
+    settings = settings | {"request_timeout_s": "3", "page_size": "10", "push_chunk": "10"}
     begun = time.monotonic()
     port = free_port()
     with (
