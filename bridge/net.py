@@ -292,7 +292,7 @@ class HttpClient:
                 if last or not call.repeatable:
                     raise error.shown from None
             else:
-                if reply.status not in _BUSY or last or not call.repeatable:
+                if not call.may_pass(reply.status) or last:
                     return reply
                 pause = min(_retry_after(reply) or pause, limits.longest_wait_s)
             self._sleep(pause)
@@ -430,6 +430,10 @@ class _Call:
     attempts: int
     form: Mapping[str, str] | None = None
     files: Mapping[str, File] | None = None
+
+    def may_pass(self, status: int) -> bool:
+        """Whether it may be answered in a moment. Both tools answer a reading with 500 when their database is busy."""
+        return self.repeatable and (status in _BUSY or (status == 500 and self.method == "GET"))
 
     def without_params(self) -> _Call:
         return replace(self, params={})

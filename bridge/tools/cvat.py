@@ -453,17 +453,26 @@ class Cvat:
 
     def _layout(self, task: int) -> Layout:
         if task not in self._layouts:
-            jobs, taken, checked = self._jobs(task)
-            hidden = {n for job in jobs for n in self.client.honeypots(job.id)} if checked else set()
-            if self.what.kind == "job":
-                frames = frames_of(self.client.job_meta(self.what.id), jobs[0].start if jobs else 0, jobs, hidden)
-            else:
-                meta = self.client.task_meta(task) if jobs else {}
-                frames = frames_of(meta, 0, jobs, hidden, self._subsets.get(task, "")) if jobs else []
-            self._layouts[task] = Layout(tuple(jobs), tuple(frames), frozenset(taken))
+            try:
+                self._layouts[task] = self._read_layout(task)
+            except NotFound:
+                if self.what.kind != "project":
+                    raise
+                # Deleted since the project's tasks were listed, with all its work.
+                self._layouts[task] = Layout((), (), frozenset())
             while len(self._layouts) > _LAYOUTS:
                 self._layouts.popitem(last=False)
         return self._layouts[task]
+
+    def _read_layout(self, task: int) -> Layout:
+        jobs, taken, checked = self._jobs(task)
+        hidden = {n for job in jobs for n in self.client.honeypots(job.id)} if checked else set()
+        if self.what.kind == "job":
+            frames = frames_of(self.client.job_meta(self.what.id), jobs[0].start if jobs else 0, jobs, hidden)
+        else:
+            meta = self.client.task_meta(task) if jobs else {}
+            frames = frames_of(meta, 0, jobs, hidden, self._subsets.get(task, "")) if jobs else []
+        return Layout(tuple(jobs), tuple(frames), frozenset(taken))
 
     def _frames(self, position: tuple[int, int] | None) -> Iterator[Frame]:
         """All frames behind a position that the filters take, task by task."""

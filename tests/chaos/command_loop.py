@@ -1,6 +1,6 @@
 """The commands, one after another for ever, in one process: what somebody's cron would do without the service.
 
-``python -m chaos.stand_in LOG COMMAND...``: each command is one argument. After each a line of JSON is added to the
+``python -m chaos.command_loop LOG COMMAND...``: each command is one argument. After each a line of JSON is added to the
 file LOG: when it began and what it answered, None where it failed.
 """
 

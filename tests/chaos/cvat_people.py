@@ -5,12 +5,15 @@ A submission is here the shapes of a job that was completed once. Each operation
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import random
 import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import requests
@@ -22,6 +25,7 @@ from fakes.cvat_server import FakeCvat
 
 from bridge.core.annotations import Box, revision_of
 from bridge.store import StoredFinding
+from bridge.tools.hooks import CVAT, PATHS, SIGNATURE_HEADER
 
 _FEWEST, _MOST, _FRAMES = 10, 24, 3
 _RELOAD_S = 1.0
@@ -53,6 +57,7 @@ class CvatPeople:
         self._pictures = 0
         self._open: list[Row] = []
         self._looked_at = 0.0
+        self._hook = ("", "")
         for _ in range(_FEWEST + 2):
             self._add_item()
 
@@ -75,6 +80,20 @@ class CvatPeople:
                 self.done[way.__name__] += 1
                 return
 
+    @contextmanager
+    def hooked(self, url: str, secret: str) -> Iterator[None]:
+        """The fake delivers no webhooks, so people bring them: what CVAT would have sent after each operation."""
+        self._hook = (f"{url}{PATHS[CVAT]}?place={self.target}", secret)
+        yield
+        self._hook = ("", "")
+
+    def _tell(self, event: str, subject: Row) -> None:
+        url, secret = self._hook
+        if url:
+            body = json.dumps({"event": event, event.partition(":")[2]: subject}).encode()
+            signature = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+            requests.post(url, body, headers={SIGNATURE_HEADER: signature}, timeout=10)
+
     # --- annotators -------------------------------------------------------------------------------------------------
 
     def submit(self) -> bool:
@@ -93,7 +112,7 @@ class CvatPeople:
                 drawn = [(n, d) for n, p in enumerate(self._jobs[job][1]) for d in careless(p, self._rng)]
                 self._patch(job, "create", [self._shape(frame, one) for frame, one in drawn])
                 self._note(job)
-            self._call("PATCH", f"/api/jobs/{job}", {"state": "completed"})
+            self._tell("update:job", self._call("PATCH", f"/api/jobs/{job}", {"state": "completed"}))
         return True
 
     def take_up(self) -> bool:
@@ -101,7 +120,8 @@ class CvatPeople:
         free = [j for j in self._jobs if self._state(j) == ("annotation", "completed")]
         if not free:
             return False
-        self._call("PATCH", f"/api/jobs/{self._rng.choice(free)}", {"state": "in progress"})
+        row = self._call("PATCH", f"/api/jobs/{self._rng.choice(free)}", {"state": "in progress"})
+        self._tell("update:job", row)
         return True
 
     def edit(self) -> bool:
@@ -127,6 +147,7 @@ class CvatPeople:
             else:
                 self._change(job, self._rng.choice(chosen), way)
             self._note(job)
+        self._tell("update:job", self._call("GET", f"/api/jobs/{job}"))
         return True
 
     def _change(self, job: int, shape: Row, way: str) -> None:
@@ -152,6 +173,7 @@ class CvatPeople:
             task = self._server.add_task("Photos", files, owner=self._mia, project=self._project)
             (job,) = self._server.jobs_of(task)
         self._jobs[job.id] = (task, pictures)
+        self._tell("create:task", {"id": task, "project_id": self._project})
 
     def delete_item(self) -> bool:
         if len(self._jobs) <= _FEWEST:
@@ -161,6 +183,7 @@ class CvatPeople:
         with self.ledger.lock:
             self._call("DELETE", f"/api/tasks/{task}")
             self.ledger.drop_item(str(task))
+        self._tell("delete:task", {"id": task, "project_id": self._project})
         return True
 
     # --- reviewers --------------------------------------------------------------------------------------------------
@@ -188,7 +211,7 @@ class CvatPeople:
                 decision = "edit"
                 self._change(job, mine[0], self._rng.choice(("move", "relabel", "delete")))
                 self._note(job)
-            self._call("PATCH", f"/api/issues/{issue['id']}", {"resolved": True})
+            self._tell("update:issue", self._call("PATCH", f"/api/issues/{issue['id']}", {"resolved": True}))
         said = Answer(time.time(), issue["mark"][0], f"issue {issue['id']}", decision, place=self._item(job))
         self.ledger.answers.append(said)
         return True
@@ -211,6 +234,7 @@ class CvatPeople:
         finding, shape, revision = issue["mark"]
         made = self._call("POST", "/api/comments", {"issue": issue["id"], "message": word}, gone=(400, 404))
         if made:
+            self._tell("create:comment", made)
             source = f"issue {issue['id']}, comment {made['id']}"
             decision = "reject" if word == "no" else word
             shown = (shape, revision) if shape else None

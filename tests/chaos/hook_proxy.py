@@ -17,16 +17,15 @@ _LONGEST_S = 3.0
 
 
 class HookProxy:
-    """Takes every webhook at once, and delivers it later, twice or never. Use it with ``with``.
+    """Takes every webhook at once, and delivers it to ``receiver`` later, twice or never. Use it with ``with``.
 
     Attributes:
         url: where the tool is to send its webhooks.
-        receiver: where they are delivered; empty: nowhere yet.
         told: how many were ``received``, ``dropped``, ``doubled`` and ``refused`` (nobody took them).
     """
 
-    def __init__(self, seed: int, drop: float = 0.2, double: float = 0.2) -> None:
-        self.receiver = ""
+    def __init__(self, seed: int, receiver: str, drop: float = 0.2, double: float = 0.2) -> None:
+        self._receiver = receiver
         self.told: Counter[str] = Counter(received=0, dropped=0, doubled=0, refused=0)
         self._drop, self._double = drop, double
         self._chance = random.Random(f"hook proxy {seed}")
@@ -79,9 +78,8 @@ class HookProxy:
                 self.told["refused"] += 1
 
     def _post(self, path: str, headers: dict[str, str], body: bytes) -> bool:
-        parts = urlsplit(self.receiver)
-        if not parts.hostname:
-            return False
+        parts = urlsplit(self._receiver)
+        assert parts.hostname
         there = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=5)
         try:
             there.request("POST", path, body, headers)

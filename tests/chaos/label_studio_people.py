@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import requests
@@ -27,6 +28,7 @@ from live import CONFIG
 from bridge.demo.label_studio_server import LabelStudioServer
 from bridge.dialects.label_studio import box_from_value, box_region, parse_label_config
 from bridge.store import StoredFinding
+from bridge.tools.hooks import LABEL_STUDIO, PATHS, TOKEN_HEADER
 
 _FEWEST, _MOST = 16, 36
 _RELOAD_S = 1.5
@@ -78,6 +80,14 @@ class LabelStudioPeople:
             if way():
                 self.done[way.__name__] += 1
                 return
+
+    @contextmanager
+    def hooked(self, url: str, secret: str) -> Iterator[None]:
+        """Label Studio tells of everything that happens in the project."""
+        body = {"project": self.project, "url": url + PATHS[LABEL_STUDIO], "headers": {TOKEN_HEADER: secret}}
+        hook = self._call("POST", "/api/webhooks/", body | {"send_for_all_actions": True, "send_payload": True})
+        yield
+        self._call("DELETE", f"/api/webhooks/{hook['id']}/")
 
     # --- annotators -------------------------------------------------------------------------------------------------
 

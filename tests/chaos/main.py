@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,8 @@ from chaos.cvat_people import CvatPeople
 from chaos.hook_proxy import HookProxy
 from chaos.label_studio_people import LabelStudioPeople
 from chaos.ledger import Ledger
-from chaos.product import Killer, StandIn, environment
+from chaos.product import Commands, Killer, environment, score_command
+from chaos.service import Service
 from chaos.tool_proxy import ToolProxy
 from chaos.truth import compare
 from fakes import colour_detector
@@ -61,6 +63,12 @@ class Outcome:
         )
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{n} {name}" for name, n in sorted(counts.items())) or "none"
 
@@ -74,12 +82,14 @@ class Weather:
         pause_s: seconds between two operations.
         alive_s: seconds that the product lives on average before it is killed.
         patience_s: seconds that it may take to become quiet after the storm.
+        product: what is put to the test.
     """
 
     failing: float = 0.05
     pause_s: float = 0.2
     alive_s: float = 8.0
-    patience_s: float = 300.0
+    patience_s: float = 600.0
+    product: type[Service | Commands] = Service
 
 
 def on_label_studio(server: LabelStudioServer, folder: Path, operations: int, seed: int, weather: Weather) -> Outcome:
@@ -107,21 +117,28 @@ def _storm(
     seed: int,
     weather: Weather,
 ) -> Outcome:
-    home, fresh = folder / "home", folder / "fresh"
+    home, fresh, secret = folder / "home", folder / "fresh", "a-secret-of-the-storm"
     for one in (home, fresh):
         one.mkdir(parents=True)
     plugins = colour_detector.offer(folder / "plugin")
-    settings = settings | {"request_timeout_s": "2", "page_size": "10", "push_chunk": "10"}
+    settings = settings | {"request_timeout_s": "3", "page_size": "10", "push_chunk": "10"}
     begun = time.monotonic()
-    with ToolProxy(url, seed, people.watch) as proxy, HookProxy(seed) as hooks:
-        env = environment(home, settings | {url_setting: proxy.url}, plugins)
-        product = StandIn(home, people.target)
+    port = free_port()
+    with (
+        ToolProxy(url, seed, people.watch) as proxy,
+        HookProxy(seed, f"http://127.0.0.1:{port}") as hooks,
+        people.hooked(hooks.url, secret),
+    ):
+        receiving = {"hooks_port": str(port), "hooks_secret": secret}
+        env = environment(home, settings | receiving | {url_setting: proxy.url}, plugins)
+        product = weather.product(home, people.target)
         killer = Killer(product, env, folder / "product.log", seed, weather.alive_s)
         killer.start()
         try:
             for _ in range(_PREPARED):
                 people.submit()
-            killer.settle(weather.patience_s)
+            if not killer.settle(weather.patience_s):
+                raise RuntimeError(f"the product was never ready: see {folder}/product.log")
             proxy.rate = weather.failing
             killer.trouble()
             for _ in range(operations):
@@ -147,7 +164,9 @@ def _storm(
     if not quiet:
         outcome.differences.append(f"It was not quiet {weather.patience_s:.0f} s after the storm.")
     env = environment(fresh, settings | {url_setting: url}, plugins)
-    subprocess.run([sys.executable, "-m", "bridge", *product.score], env=env, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "bridge", *score_command(people.target)], env=env, check=True, capture_output=True
+    )
     outcome.differences += compare(people, home, fresh)
     return outcome
 
@@ -155,15 +174,17 @@ def _storm(
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--tool", choices=("label-studio", "cvat"), default="label-studio")
+    parser.add_argument("--product", choices=("service", "commands"), default="service", help="what is killed")
     parser.add_argument("--operations", type=int, default=2000)
     parser.add_argument("--seed", type=int, action="append", help="may be repeated")
     parser.add_argument("--failing", type=float, default=0.05, help="share of the tool's answers that fail")
     parser.add_argument("--pause", type=float, default=0.2, help="seconds between two operations")
     parser.add_argument("--alive", type=float, default=8.0, help="seconds between two kills, on average")
-    parser.add_argument("--patience", type=float, default=300.0, help="seconds to become quiet after the storm")
+    parser.add_argument("--patience", type=float, default=600.0, help="seconds to become quiet after the storm")
     parser.add_argument("--folder", type=Path, help="where everything is kept; by default nothing is")
     asked = parser.parse_args()
-    weather = Weather(asked.failing, asked.pause, asked.alive, asked.patience)
+    product = {"service": Service, "commands": Commands}[asked.product]
+    weather = Weather(asked.failing, asked.pause, asked.alive, asked.patience, product)
     wrong = 0
     with ExitStack() as stack:
         folder = asked.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -29,8 +29,8 @@ class Product(Protocol):
 
 
 @dataclass
-class StandIn:
-    """The commands in a loop."""
+class Commands:
+    """The commands in a loop, as from somebody's crontab."""
 
     home: Path
     target: str
@@ -39,15 +39,9 @@ class StandIn:
     def log(self) -> Path:
         return self.home / "commands.jsonl"
 
-    @property
-    def score(self) -> list[str]:
-        """The command that scores."""
-        # Label Studio keeps the predictions of the model; CVAT keeps none.
-        return ["score", self.target, *(("--detector", "colour") if self.target.startswith("cvat") else ())]
-
     def command(self) -> list[str]:
-        words = [f"prelabel {self.target}", " ".join(self.score), f"push {self.target} --min-score 0"]
-        return [sys.executable, "-m", "chaos.stand_in", str(self.log), *words, f"sync {self.target}"]
+        words = [f"prelabel {self.target}", " ".join(score_command(self.target)), f"push {self.target} --min-score 0"]
+        return [sys.executable, "-m", "chaos.command_loop", str(self.log), *words, f"sync {self.target}"]
 
     def is_quiet(self, since: float) -> bool:
         """No command has found anything to do, twice in a row."""
@@ -56,12 +50,17 @@ class StandIn:
         return len(last) == 8 and last[0]["begun"] > since and all(map(_is_idle, last))
 
 
+def score_command(target: str) -> list[str]:
+    """The command that scores: Label Studio keeps the predictions of the model, CVAT keeps none."""
+    return ["score", target, *(("--detector", "colour") if target.startswith("cvat") else ())]
+
+
 #: What a command tells that it has done.
 _DONE = {
     "prelabel": ("written",),
     "score": ("new", "withdrawn"),
     "push": ("pushed",),
-    "sync": ("verdicts", "fixes", "verified", "reopened"),
+    "sync": ("verdicts", "fixes", "verified", "reopened", "withdrawn"),
 }
 
 

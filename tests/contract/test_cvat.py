@@ -261,6 +261,21 @@ class TestOrganization:
         assert len(every_record(tool)) == 5
         assert truth not in server.state.jobs
 
+    def test_a_task_that_goes_while_we_read_has_no_frames(self, studio: Studio) -> None:
+        server = studio.server
+
+        def delete(call: Call) -> None:
+            if call.path == "/api/jobs" and studio.second in server.state.tasks:
+                server.on_call = None
+                tool.client.delete_task(studio.second)
+
+        tool = open_cvat(server, f"cvat:project/{studio.project}")
+        everything = len(every_record(tool))
+        server.on_call = delete
+        assert 0 < len(every_record(tool)) < everything
+        with pytest.raises(NotFound):
+            every_record(open_cvat(server, f"cvat:task/{studio.second}"))
+
     def test_a_wrong_one_is_named(self, server: FakeCvat) -> None:
         studio = Studio(server, org="zoo")
         server.add_organization("farm", studio.olga)

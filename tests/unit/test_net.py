@@ -73,6 +73,14 @@ def test_repeats_what_is_safe_and_waits_as_long_as_asked(server: CannedServer, m
     assert client.requests_made == 4
 
 
+def test_a_reading_that_broke_is_repeated_and_a_write_is_not(server: CannedServer, make: Make) -> None:
+    server.on("/x", (500, {}, b""), (200, {}, b"1"))
+    server.on("/y", (500, {}, b""), (200, {}, b"1"))
+    assert make().request("GET", "/x").json() == 1
+    with pytest.raises(ToolError, match="500"):
+        make().request("PUT", "/y")
+
+
 def test_gives_up_after_its_attempts(server: CannedServer, make: Make) -> None:
     server.on("/x", (503, {}, b""))
     client = make(limits=Limits(attempts=3))

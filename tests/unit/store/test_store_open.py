@@ -310,10 +310,8 @@ def test_a_second_opening_leaves_the_locks_of_the_first(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/store.db"
     with Store.open(url) as store:
         Store.open(url).close()
-        visit = (
-            f"import sqlite3; db = sqlite3.connect({str(tmp_path / 'store.db')!r}); db.execute('SELECT 1 FROM runs')"
-        )
-        subprocess.run([sys.executable, "-c", f"{visit}; db.close()"], check=True)
+        visit = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('SELECT 1 FROM runs'); db.close()"
+        subprocess.run([sys.executable, "-c", visit, str(tmp_path / "store.db")], check=True)
         assert (tmp_path / "store.db-wal").exists()
         store.put_review("ls:project/7", "8", "http://here/8")
         with Store.open(url) as other:
