@@ -247,6 +247,15 @@ class Settings(BaseModel):
             description="What webhooks prove themselves with, 16 characters or more; without it none is received.",
         ),
     ]
+    keep_runs: Annotated[
+        int,
+        Field(
+            default=20,
+            ge=2,
+            le=100_000,
+            description="Runs of a project of which the standing service keeps what they saw and found.",
+        ),
+    ]
     workers: Annotated[
         int, Field(default=2, ge=1, le=64, description="Projects that the standing service works on at a time.")
     ]

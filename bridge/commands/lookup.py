@@ -9,7 +9,7 @@ from bridge.tools.label_studio import LabelStudio
 
 
 def find_run(store: Store, target: str, run_id: str | None) -> Run:
-    run = store.run(run_id) if run_id else next((r for r in store.runs(target) if r.finished_at), None)
+    run = store.run(run_id) if run_id else store.latest_finished_run(target)
     if run is None:
         raise NotFound(f"{target} has not been scored yet", todo=f"Run `labelbridge score {target}` first")
     if run.target != target:

@@ -17,7 +17,7 @@ from bridge.flows.push import choose
 from bridge.listings import show_choice, show_plan
 from bridge.plan import Plan, load_plan
 from bridge.settings_sources import config_path
-from bridge.store import Run, Store
+from bridge.store import Store
 
 
 def init(
@@ -66,7 +66,7 @@ def plan(
         options = project.push_options(whole.settings.worth) if project else None
         if options is None:
             raise UsageError(f"nothing of {target} is pushed by itself", expected="a project with a push section")
-        run = _latest(journal.store, target)
+        run = journal.store.latest_finished_run(target)
         if run is None:
             output.say(f"Nothing would be pushed: {target} has not been scored yet.")
             output.value([])
@@ -75,9 +75,5 @@ def plan(
 
 
 def _would_go(store: Store, whole: Plan, target: str, now: str) -> int | None:
-    options, run = whole.projects[target].push_options(whole.settings.worth), _latest(store, target)
+    options, run = whole.projects[target].push_options(whole.settings.worth), store.latest_finished_run(target)
     return len(choose(store, run, options, now).ids) if options and run else None
-
-
-def _latest(store: Store, target: str) -> Run | None:
-    return next((run for run in store.runs(target) if run.finished_at), None)

@@ -48,6 +48,8 @@ _NEED_IMAGES = (
 _COMPARE_IMAGES = (ErrorType.INCONSISTENT_LABELS, ErrorType.LEAKAGE, ErrorType.NEAR_DUPLICATE)
 #: Pixels of the shorter side that suffice to compare images.
 _SMALL = 64
+#: Runs among which one with the same predictions is looked for.
+_RECENT = 20
 
 #: What is judged beside boxes and spans.
 _RECORD_REVIEWS: tuple[RecordReview, ...] = (ClassReview(), InstanceReview(), MapReview())
@@ -182,7 +184,7 @@ def _begin(
 ) -> _Begun:
     info = tool.describe()
     run_id = journal.new_id()
-    before = journal.store.runs(info.target) if options.recall else ()
+    before = journal.store.runs(info.target, limit=_RECENT) if options.recall else ()
     earlier = next((r.id for r in before if r.finished_at and r.options.get("source") == source.key), None)
     journal.store.start_run(
         run_id,

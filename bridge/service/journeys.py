@@ -117,6 +117,7 @@ class Journeys:
     def _scored(self, target: str, seen: dict[str, str], run: str | None) -> None:
         if run is not None:
             self._store.note_run(target, run)
+            self._store.forget_runs(target, self._plan.settings.keep_runs, self._now().isoformat(timespec="seconds"))
         self._store.strike(target, "work", seen)
 
     def _push(self, target: _Target) -> str:
@@ -167,7 +168,7 @@ class Journeys:
         return {change.item_id: change.last_at for change in self._store.changes(target, kind)}
 
     def _latest_run(self, target: str) -> Run | None:
-        return next((run for run in self._store.runs(target) if run.finished_at), None)
+        return self._store.latest_finished_run(target)
 
     def _journal(self, step: Step) -> Journal:
         return Journal(self._store, Inline(step), lambda: self._now().isoformat(timespec="seconds"), wiring.fresh_id)

@@ -13,6 +13,7 @@ from bridge.errors import DataError, UsageError
 from bridge.store import audit, reviews, runs, verdicts
 from bridge.store.engine import upsert
 from bridge.store.lookup import in_parts, unknown_finding
+from bridge.store.retention import require_kept
 from bridge.store.rows import FindingHead, PutCounts, StoredFinding
 from bridge.store.tables import findings, run_findings
 from bridge.store.tables import runs as run_table
@@ -158,6 +159,7 @@ def states(db: Connection, target: str) -> dict[State, int]:
 
 def heads(db: Connection, run_id: str) -> list[FindingHead]:
     runs.get(db, run_id)
+    require_kept(db, run_id)
     c = findings.c
     query = (
         select(c.id, c.error, c.label, c.scorer, c.score, c.state)

@@ -77,10 +77,12 @@ def get(db: Connection, run_id: str) -> Run:
     return run
 
 
-def select_runs(db: Connection, target: str | None, limit: int | None) -> list[Run]:
+def select_runs(db: Connection, target: str | None, limit: int | None, finished: bool = False) -> list[Run]:
     query = select(runs).order_by(runs.c.started_key.desc(), runs.c.seq.desc())
     if target is not None:
         query = query.where(runs.c.target == target)
+    if finished:
+        query = query.where(runs.c.finished_at.is_not(None))
     if limit is not None:
         query = query.limit(limit)
     return [_run(row) for row in db.execute(query).mappings()]

@@ -16,6 +16,7 @@ from bridge.core.annotations import Record, digest, record_from_dict, record_to_
 from bridge.errors import DataError, StoreError
 from bridge.store import runs
 from bridge.store.engine import upsert
+from bridge.store.retention import require_kept
 from bridge.store.tables import chunks, run_chunks
 from bridge.store.texts import dump
 
@@ -78,6 +79,7 @@ def put(db: Connection, run_id: str, position: int, chunk: Packed) -> bool:
 def layout(db: Connection, run_id: str) -> list[str]:
     """The annotations' hash of each chunk by position, which are checked to be 0, 1, 2, ..."""
     runs.get(db, run_id)
+    require_kept(db, run_id)
     here = run_chunks.c.run_id == run_id
     query = select(run_chunks.c.position, run_chunks.c.annotations).where(here).order_by(run_chunks.c.position)
     found = db.execute(query).all()

@@ -21,6 +21,7 @@ from bridge.store import (
     fixes,
     hints,
     memory,
+    retention,
     reviews,
     runs,
     samples,
@@ -149,6 +150,23 @@ class Store:
         """The run of ``target`` that was started last, finished or not; None when there is none."""
         found = self.runs(target, limit=1)
         return found[0] if found else None
+
+    def latest_finished_run(self, target: str) -> Run | None:
+        """The run of ``target`` that was started last among those that have finished; None when there is none."""
+        with self._read() as db:
+            found = runs.select_runs(db, target, limit=1, finished=True)
+        return found[0] if found else None
+
+    def forget_runs(self, target: str, keep: int, at: str) -> int:
+        """Forget what old runs of a target saw and found, but for the ``keep`` that were started last.
+
+        Kept as well are runs that a finding at work was found in last, and those of which a sample was drawn.
+
+        Returns:
+            How many were forgotten now.
+        """
+        with self._write() as db:
+            return retention.forget(db, target, keep, at, SELF)
 
     # --- snapshots --------------------------------------------------------------------------------------------------
 

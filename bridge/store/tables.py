@@ -31,7 +31,8 @@ metadata = MetaData(
     }
 )
 
-#: ``started_key`` is ``started_at`` in one spelling, so that texts sort as times do.
+#: ``started_key`` is ``started_at`` in one spelling, so that texts sort as times do. What a run saw and found is no
+#: longer kept where it is ``forgotten_at`` some time.
 runs = Table(
     "runs",
     metadata,
@@ -47,6 +48,7 @@ runs = Table(
     Column("started_key", String, nullable=False),
     Column("finished_at", String),
     Column("snapshot", String(64)),
+    Column("forgotten_at", String),
     Column("options", Text, nullable=False),
     Column("counts", Text, nullable=False),
     Index(None, "target", "started_key"),

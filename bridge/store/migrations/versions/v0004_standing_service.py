@@ -17,6 +17,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.add_column("runs", sa.Column("forgotten_at", sa.String(), nullable=True))
     op.add_column("pushes", sa.Column("reviewer", sa.String(), nullable=True))
     op.add_column("pushes", sa.Column("withdrawn_at", sa.String(), nullable=True))
     op.create_table(
