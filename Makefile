@@ -31,7 +31,7 @@ unit: dev
 
 # The versions that were tested together. Run in a fresh environment when a dependency changes.
 constraints: dev
-	@$(BIN)/pip freeze --exclude-editable | grep -v ' @ ' | LC_ALL=C sort -f > constraints.txt
+	@$(BIN)/pip freeze --all --exclude pip --exclude-editable | grep -v ' @ ' | LC_ALL=C sort -f > constraints.txt
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -7,18 +7,29 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import typer
 
-from bridge import plan_commands, wiring
+from bridge import wiring
+from bridge.commands import audit
+from bridge.commands.backup import backup, restore
+from bridge.commands.export import export
+from bridge.commands.options import AsJson, Config, Detector, Target
+from bridge.commands.plan import init, plan
+from bridge.commands.status import status
 from bridge.console import Output
+from bridge.core.assignment import Who
 from bridge.core.class_balance import ClassBalance, warnings_of
 from bridge.core.findings import REVIEWED_TYPES, ErrorType, State
 from bridge.core.fingerprints import ALIKE
-from bridge.errors import DataError, LabelbridgeError, NotFound, UsageError
+from bridge.errors import ConfigError, DataError, LabelbridgeError, NotFound, UsageError
 from bridge.flows import report_data
+from bridge.flows.accept import AcceptOptions
+from bridge.flows.accept import accept as run_accept
+from bridge.flows.accept import chosen as would_accept
 from bridge.flows.cross_fit import CrossFitPredictions
 from bridge.flows.failures import raise_if_any
 from bridge.flows.independence import Independence
@@ -35,11 +46,13 @@ from bridge.flows.sync import sync as run_sync
 from bridge.flows.train import TrainOptions, TrainResult
 from bridge.flows.train import train as run_train
 from bridge.flows.training_record import copy_out
-from bridge.listings import show_choice, show_findings, show_held_back, show_precision
-from bridge.options import AsJson, Config, Detector
+from bridge.flows.undo import UndoOptions
+from bridge.flows.undo import undo as run_undo
+from bridge.listings import show_choice, show_findings, show_held_back, show_precision, show_would_accept
 from bridge.plan import load_plan
 from bridge.scorers.planted_review import PlantedReview
 from bridge.service.parts import Part
+from bridge.service.set_up import remove_hooks, settle_hooks
 from bridge.settings import Settings
 from bridge.store import Run, Store
 from bridge.tools import AnnotationTool, Review
@@ -64,9 +77,14 @@ app = typer.Typer(
     ),
 )
 
-Target = Annotated[
-    str, typer.Argument(help="ls:project/7, cvat:task/12, coco:annotations.json, voc:FOLDER or yolo:FOLDER")
-]
+app.add_typer(audit.app, name="audit")
+app.command()(init)
+app.command()(plan)
+app.command()(status)
+app.command()(backup)
+app.command()(restore)
+app.command()(export)
+
 Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images, if not beside the annotations.")]
 Weights = Annotated[Path | None, typer.Option("--weights", help="Weights file for the builder (.safetensors or .pth).")]
 Classes = Annotated[
@@ -81,13 +99,10 @@ LabelMapOption = Annotated[
 ]
 Model = Annotated[str | None, typer.Option("--model", help="Use only the stored predictions of this model version.")]
 RunId = Annotated[str | None, typer.Option("--run", help="A run's id (default: the target's latest).")]
+By = Annotated[str | None, typer.Option("--by", help="Who answers for it (default: the user who runs this).")]
 Types = Annotated[
     list[ErrorType] | None, typer.Option("--type", help="Only this error type; may be given several times.")
 ]
-
-
-app.command()(plan_commands.init)
-app.command()(plan_commands.plan)
 
 
 def _settings(config: Path | None) -> Settings:
@@ -117,7 +132,7 @@ def prelabel(
         output.warn(f"Labels the model cannot suggest: {', '.join(mapping.unmatched_labels)}")
     source = wiring.model_source(tool, predictor, mapping, settings, threshold)
     with wiring.open_journal(settings, alone_with=target) as journal, output.progress() as progress:
-        result = run_prelabel(tool, source, durable=journal.durable, page_size=settings.push_chunk, progress=progress)
+        result = run_prelabel(tool, source, journal, page_size=settings.push_chunk, progress=progress)
     output.say(
         f"{result.written} of {result.items} items pre-labelled by {source.model}: {result.predictions} suggestions. "
         f"{result.skipped} were done before."
@@ -180,6 +195,8 @@ def score(
         if counts.probed
         else "No model was asked about the boxes that people drew."
     )
+    if counts.outlined:
+        output.say(f"{counts.outlined} outlined objects were held against its class maps.")
     if counts.unpredicted:
         output.warn(
             f"{counts.unpredicted} items were not scored: there are no predictions for them (prelabel, or --detector)."
@@ -244,7 +261,7 @@ def train(
             wiring.SourceOptions(detector=detector, weights=weights),
             settings,
             progress,
-            lambda line: output.err.print(line, markup=False, soft_wrap=True),
+            output.tell,
         )
         options = TrainOptions(folds=folds, epochs=epochs, seed=seed, patience=patience)
         result = run_train(bench, options, settings.page_size)
@@ -339,7 +356,17 @@ def push(
     mode: Annotated[
         ReviewMode, typer.Option("--mode", help="CVAT: as issues, as a review task, or as issues with an overlay.")
     ] = ReviewMode.ISSUES,
-    reviewer: Annotated[str, typer.Option("--reviewer", help="CVAT: the user who gets the jobs or the task.")] = "",
+    reviewer: Annotated[
+        str,
+        typer.Option(
+            "--reviewer",
+            help="Who judges: others (than the annotator), annotator, anyone. CVAT: users too, as in others,mia,zoe.",
+        ),
+    ] = "",
+    open_at_most: Annotated[
+        int | None,
+        typer.Option("--open-at-most", min=1, help="At most this many without an answer, for each reviewer."),
+    ] = None,
     hand_over: Annotated[
         bool,
         typer.Option(
@@ -351,14 +378,18 @@ def push(
 ) -> None:
     """Send a run's findings back into the tool as review work. Pushing again sends only what is new."""
     output, settings = Output(as_json), _settings(config)
-    plan = ReviewPlan(mode, reviewer, hand_over)
+    who, names = _reviewer(reviewer)
+    plan = ReviewPlan(mode, names, hand_over)
     tool = wiring.open_target(target, settings, plan=plan)
     if plan != ReviewPlan() and not isinstance(tool, Cvat):
-        raise UsageError(f"{target} is not in CVAT", expected="no --mode, --reviewer or --no-hand-over there")
-    if sample is not None and (min_score, types, limit, requeue) != (None, None, None, False):
+        raise UsageError(f"{target} is not in CVAT", expected="no --mode, --no-hand-over or names of reviewers there")
+    if sample is not None and (min_score, types, limit, open_at_most, requeue) != (None, None, None, None, False):
         raise UsageError(
-            "--sample is drawn from all undecided findings", expected="no --min-score, --type, --limit or --requeue"
+            "--sample is drawn from all undecided findings",
+            expected="no --min-score, --type, --limit, --open-at-most or --requeue",
         )
+    if requeue and (who == "annotator" or open_at_most):
+        raise UsageError("--requeue always asks others", expected="no --reviewer annotator and no --open-at-most")
     if dry_run and (requeue or sample is not None):
         raise UsageError("--dry-run shows what is pushed by value", expected="no --sample or --requeue")
     options = PushOptions(
@@ -367,6 +398,8 @@ def push(
         limit=limit,
         errors=tuple(types) if types else REVIEWED_TYPES,
         worth=settings.worth,
+        reviewer=who,
+        open_per_reviewer=open_at_most,
         sample=None if sample is None else SampleSize.parse(sample),
     )
     with wiring.open_journal(settings, alone_with=None if dry_run else target) as journal:
@@ -392,10 +425,21 @@ def push(
     if flagged:
         output.say(f"Flagged items in the project itself: {flagged}")
     show_held_back(result, options, target, output)
+    if result.no_room:
+        output.say(f"{result.no_room} more wait until a reviewer who may judge them has room.")
     for line in ahead.lines:
         output.say(line)
     output.value({**asdict(result), "flagged": flagged, "outlook": asdict(ahead)})
     raise_if_any(result.failures, result.pushed, "pushed")
+
+
+def _reviewer(text: str) -> tuple[Who, str]:
+    """Who is to judge, and the names among the words."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    who = [word for word in words if word in get_args(Who)]
+    if len(who) > 1:
+        raise UsageError(f"--reviewer {text} says {' and '.join(who)}", expected="one of them")
+    return cast(Who, who[0] if who else "anyone"), ",".join(word for word in words if word not in who)
 
 
 @app.command()
@@ -404,14 +448,13 @@ def sync(target: Target, config: Config = None, as_json: AsJson = False) -> None
     output, settings = Output(as_json), _settings(config)
     tool = wiring.open_target(target, settings)
     with wiring.open_journal(settings, alone_with=target) as journal:
-        places = journal.store.reviews_of(target)
-        if not places:
+        reviews = _reviews(journal.store, target)
+        if not reviews and not journal.store.findings(target, states=(State.ACCEPTED, State.APPLIED), limit=1):
             raise NotFound(
                 f"nothing of {target} was pushed for review from this data folder ({settings.home})",
                 todo=f"Run `labelbridge push {target}` first",
             )
         with output.progress() as progress:
-            reviews = [Review(p.ref, p.url, created=False, mode=p.mode) for p in places]
             result = run_sync(tool, reviews, journal, chunk=settings.push_chunk, progress=progress)
         sent_back = tool.send_back_rejected() if isinstance(tool, Cvat) else []
         precision = journal.store.precision(target)
@@ -423,6 +466,12 @@ def sync(target: Target, config: Config = None, as_json: AsJson = False) -> None
         verdicts = ", ".join(f"{n} {d}" for d, n in sorted(result.verdicts.items())) or "none"
         fixes = ", ".join(f"{n} {o}" for o, n in sorted(result.fixes.items())) or "none"
         output.say(f"Verdicts: {verdicts}. Fixes: {fixes}. Verified {result.verified}, reopened {result.reopened}.")
+    if result.withdrawn:
+        output.say(f"{result.withdrawn} findings are no longer suspected, and were taken out of review.")
+    for doubt in result.doubted:
+        output.say(f"Fixed as the reviewer wanted it: {doubt}")
+    for note in tool.notes if isinstance(tool, Cvat) else ():
+        output.warn(note)
     _show_sent_back(sent_back, output)
     if result.foreign:
         output.say(f"{result.foreign} answers are about findings of another data folder, and were left to it.")
@@ -440,6 +489,90 @@ def sync(target: Target, config: Config = None, as_json: AsJson = False) -> None
         }
     )
     raise_if_any(result.failures, sum(result.verdicts.values()), "synced")
+
+
+@app.command()
+def accept(
+    target: Target,
+    min_score: Annotated[float, typer.Option("--min-score", min=0, max=1, help="Lowest probability.")],
+    types: Types = None,
+    label: Annotated[str | None, typer.Option("--label", help="Only objects labelled so.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many, the likeliest first.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be accepted.")] = False,
+    run: RunId = None,
+    by: By = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Accept many findings without a reviewer. The next `sync` writes their fixes; `undo --batch` takes them back."""
+    output, settings = Output(as_json), _settings(config)
+    tool = wiring.open_target(target, settings)
+    if not tool.describe().writable:
+        raise UsageError(f"{target} is read-only: no fix could be written", expected="a target such as ls:project/7")
+    options = AcceptOptions(min_score, tuple(types) if types else REVIEWED_TYPES, label, limit)
+    with wiring.open_journal(settings, alone_with=None if dry_run else target) as journal:
+        chosen = _find_run(journal.store, target, run)
+        if dry_run:
+            show_would_accept(would_accept(journal.store, chosen, options), output)
+            return
+        reviews = _reviews(journal.store, target)
+        with output.progress() as progress:
+            result = run_accept(
+                tool,
+                reviews,
+                chosen,
+                journal,
+                options=options,
+                by=by or wiring.operator(),
+                chunk=settings.push_chunk,
+                progress=progress,
+            )
+    output.say(f"{result.accepted} findings accepted as batch {result.batch}.")
+    if result.left:
+        output.say(f"Left to reviewers, who have begun to judge them: {', '.join(result.left)}")
+    if result.accepted:
+        output.say(f"Next: labelbridge sync {target}   ·   labelbridge undo {target} --batch {result.batch}")
+    output.value(asdict(result))
+
+
+@app.command()
+def undo(
+    target: Target,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[FINDING]...", help="Ids of findings.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="All fixes written since then, as in 2026-11-20T14:00 (local time).")
+    ] = None,
+    batch: Annotated[str | None, typer.Option(help="What `accept` accepted as this batch.")] = None,
+    by: By = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take written fixes back, only where the object is just as the fix left it."""
+    output, settings = Output(as_json), _settings(config)
+    if sum(map(bool, (ids, since, batch))) != 1:
+        raise UsageError("what is to be undone is not clear", expected="ids of findings, --since or --batch")
+    options = UndoOptions(tuple(ids or ()), None if since is None else _moment(since), batch)
+    tool = wiring.open_target(target, settings)
+    with wiring.open_journal(settings, alone_with=target) as journal, output.progress() as progress:
+        by, chunk = by or wiring.operator(), settings.push_chunk
+        result = run_undo(tool, journal, options=options, by=by, chunk=chunk, progress=progress)
+    output.say(
+        f"{result.undone} fixes undone. {result.unwritten} findings taken back of which nothing was written yet."
+    )
+    for conflict in result.conflicts:
+        output.warn(f"Not undone, left as it is: {conflict}")
+    output.value(asdict(result))
+
+
+def _moment(text: str) -> str:
+    try:
+        return datetime.fromisoformat(text).astimezone().isoformat()
+    except ValueError:
+        raise UsageError(f"--since {text!r} is no point in time", expected="such as 2026-11-20T14:00") from None
+
+
+def _reviews(store: Store, target: str) -> list[Review]:
+    return [Review(p.ref, p.url, created=False, mode=p.mode) for p in store.reviews_of(target)]
 
 
 @app.command("send-back")
@@ -597,26 +730,52 @@ def connect(
     backend_url: Annotated[
         str | None, typer.Option("--backend-url", help="The model server's address as Label Studio sees it.")
     ] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Disconnect instead, webhook included.")] = False,
+    only_hooks: Annotated[bool, typer.Option("--only-hooks", help="Webhooks alone, without the model server.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Disconnect instead, webhooks included.")] = False,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Connect a Label Studio project to the running model server."""
+    """Connect a Label Studio project to the running model server, and tell the tool where to send its webhooks.
+
+    Webhooks need the setting hooks_secret. In CVAT they are all that is set up: it finds the model server by itself.
+    """
     output, settings = Output(as_json), _settings(config)
-    tool = _label_studio(wiring.open_target(target, settings))
+    tool = wiring.open_target(target, settings)
+    with Store.open(settings.store_url) as store:
+        reviews = store.reviews_of(target)
+    studio = None if only_hooks or isinstance(tool, Cvat) else _label_studio(tool)
     server = wiring.backend(settings, backend_url)
     if remove:
-        gone = disconnect_backend(tool.client, tool.project_id, server.url)
-        output.say(
-            f"Disconnected {server.url} from {target}." if gone else f"{server.url} was not connected to {target}."
-        )
-        output.value({"disconnected": gone})
+        gone = disconnect_backend(studio.client, studio.project_id, server.url) if studio else 0
+        hooks = remove_hooks(tool, reviews)
+        if studio:
+            output.say(
+                f"Disconnected {server.url} from {target}." if gone else f"{server.url} was not connected to {target}."
+            )
+        output.say(f"{hooks} webhooks of {target} removed.")
+        output.value({"disconnected": gone, "webhooks": hooks})
         return
-    made = connect_backend(tool.client, tool.project_id, server)
-    for warning in made.warnings:
+    hook = wiring.hook_address(settings)
+    if hook is None and studio is None:
+        raise ConfigError(
+            "LABELBRIDGE_HOOKS_SECRET is not set",
+            expected="a secret of 16 characters or more, which the tool proves itself with",
+            todo="Set it here and where `labelbridge serve` runs",
+        )
+    made: dict[str, Any] = {"warnings": ()}
+    if studio:
+        connection = connect_backend(studio.client, studio.project_id, server)
+        output.say(f"{connection.url} is {'now' if connection.created else 'still'} connected to {target}.")
+        made = asdict(connection)
+    why_not = settle_hooks(tool, hook, reviews) if hook else ()
+    made |= {"webhook": hook is not None and not why_not, "warnings": (*made["warnings"], *why_not)}
+    for warning in made["warnings"]:
         output.warn(warning)
-    output.say(f"{made.url} is {'now' if made.created else 'still'} connected to {target}.")
-    output.value(asdict(made))
+    if hook is None:
+        output.say("No webhooks, as LABELBRIDGE_HOOKS_SECRET is not set: changes are found by polling.")
+    elif not why_not:
+        output.say(f"Webhooks of {target} go to {hook.base}.")
+    output.value(made)
 
 
 @app.command()
@@ -757,6 +916,7 @@ def _nothing_to_push(run: Run, options: PushOptions) -> str:
 def _requeue(tool: AnnotationTool, journal: Journal, run: Run, options: PushOptions, output: Output) -> None:
     found = journal.store.findings_of(choose(journal.store, run, options, journal.now()).ids)
     items = list(dict.fromkeys(s.finding.item_id for s in found))
+    journal.store.note("requeue", run.target, {"run": run.id, "items": items}, journal.now())
     queued = _label_studio(tool).requeue(items)
     output.say(f"{queued} of {len(items)} flagged items queued again for another annotator.")
     output.value({"requeued": queued, "items": items})

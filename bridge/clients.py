@@ -59,6 +59,7 @@ def label_studio_client(settings: Settings, manner: Manner | None = None) -> Lab
         settings.label_studio_api_key.get_secret_value(),
         timeout=manner.timeout_s,
         private_networks=settings.private_networks,
+        hidden=settings.secrets,
         attempts=manner.attempts,
         pace=manner.pace,
     )
@@ -88,6 +89,7 @@ def cvat_client(settings: Settings, manner: Manner | None = None) -> CvatClient:
         login,
         organization=settings.cvat_organization or "",
         timeout=manner.timeout_s,
+        hidden=settings.secrets,
         attempts=manner.attempts,
         pace=manner.pace,
     )

@@ -21,6 +21,14 @@ from bridge.core.team import LOW_KAPPA, Team
 from bridge.errors import LabelbridgeError, PartialFailure
 from bridge.flows.progress import Progress, silent
 
+#: What a terminal takes for a command (C0 and C1 controls, but for line ends and tabs) or reorders lines by (Unicode's
+#: marks of direction), written out instead. The same in JSON, where it stands in texts only.
+_VISIBLE = {
+    code: f"\\u{code:04x}"
+    for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+    if chr(code) not in "\n\t"
+}
+
 
 @dataclass
 class Output:
@@ -32,17 +40,18 @@ class Output:
     err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
 
     def say(self, text: str) -> None:
-        """A line for a person; square brackets in it are text, not markup."""
+        """A line for a person; square brackets in it are text, not markup, and control characters are written out."""
         if not self.as_json:
-            self.out.print(escape(text), soft_wrap=True)
+            self.out.print(_harmless(text), soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        self.err.print(f"[yellow]{escape(text)}[/yellow]", soft_wrap=True)
+        self.err.print(f"[yellow]{_harmless(text)}[/yellow]", soft_wrap=True)
 
     def value(self, value: Any) -> None:
         """The command's result for programs."""
         if self.as_json:
-            print(json.dumps(value, indent=1, ensure_ascii=False, default=str), flush=True)  # noqa: T201
+            text = json.dumps(value, indent=1, ensure_ascii=False, default=str)
+            print(text.translate(_VISIBLE), flush=True)  # noqa: T201
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """A table for a person; columns whose every cell is a number are aligned to the right."""
@@ -50,11 +59,11 @@ class Output:
             return
         cells = [list(row) for row in rows]
         table = Table(
-            title=escape(title) if title else None, title_justify="left", header_style="bold", box=SIMPLE_HEAD
+            title=_harmless(title) if title else None, title_justify="left", header_style="bold", box=SIMPLE_HEAD
         )
         for k, name in enumerate(columns):
             numeric = bool(cells) and all(row[k] is None or isinstance(row[k], int | float) for row in cells)
-            table.add_column(escape(name), justify="right" if numeric else "left", overflow="fold")
+            table.add_column(_harmless(name), justify="right" if numeric else "left", overflow="fold")
         for row in cells:
             table.add_row(*(_cell(value) for value in row))
         self.out.print(table)
@@ -77,11 +86,15 @@ class Output:
         if self.as_json and not isinstance(error, PartialFailure):
             self.value(error.as_dict())
             return
-        self.err.print(f"[bold red]Error:[/bold red] {escape(error.found)}", soft_wrap=True)
+        self.err.print(f"[bold red]Error:[/bold red] {_harmless(error.found)}", soft_wrap=True)
         if error.expected:
-            self.err.print(f"  [bold]expected[/bold] {escape(error.expected)}", soft_wrap=True)
+            self.err.print(f"  [bold]expected[/bold] {_harmless(error.expected)}", soft_wrap=True)
         if error.todo:
-            self.err.print(f"  [bold]to do[/bold]    {escape(error.todo)}", soft_wrap=True)
+            self.err.print(f"  [bold]to do[/bold]    {_harmless(error.todo)}", soft_wrap=True)
+
+    def tell(self, line: str) -> None:
+        """A line about the work while it goes on, on standard error."""
+        self.err.print(_harmless(line), soft_wrap=True)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -101,7 +114,12 @@ class Output:
             yield show
 
 
+def _harmless(text: str) -> str:
+    """A text from anywhere as it may be printed: no markup, and nothing that the terminal would obey."""
+    return escape(text.translate(_VISIBLE))
+
+
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    return f"{value:.2f}" if isinstance(value, float) else escape(str(value))
+    return f"{value:.2f}" if isinstance(value, float) else _harmless(str(value))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Iterator
 
 from bridge import wiring
 from bridge.clients import cvat_client, label_studio_client
 from bridge.errors import LabelbridgeError
+from bridge.net import is_loopback
 from bridge.settings import Settings
 from bridge.store import Store
 from bridge.tools.label_studio_connect import Check, probe
@@ -60,7 +60,7 @@ def _store(settings: Settings) -> Iterator[Check]:
 def _open_doors(settings: Settings) -> Iterator[Check]:
     """Who can use the model server without a password. CVAT never shows one, so that door is a matter of networks."""
     keys = settings.backend_token is not None or settings.backend_password is not None
-    if not keys and not _is_loopback(settings.backend_host):
+    if not keys and not is_loopback(settings.backend_host):
         yield Check(
             "Model server",
             True,
@@ -70,7 +70,7 @@ def _open_doors(settings: Settings) -> Iterator[Check]:
     elif keys:
         yield Check("Model server", True, "callers must show a password or a token")
     host = settings.nuclio_host or settings.backend_host
-    if settings.nuclio_port is not None and not _is_loopback(host):
+    if settings.nuclio_port is not None and not is_loopback(host):
         yield Check(
             "CVAT's port",
             True,
@@ -84,13 +84,6 @@ def _open_doors(settings: Settings) -> Iterator[Check]:
             "CVAT is not answered: the model server wants a password, and CVAT shows none",
             "If you use CVAT, set LABELBRIDGE_NUCLIO_PORT to a port that only CVAT's network reaches",
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _label_studio(settings: Settings, target: str | None, backend_url: str | None) -> list[Check]:

@@ -6,8 +6,7 @@
     ├── DataError                    4   a file or an annotation cannot be used
     │   └── ImageError               4   an image cannot be decoded, or is larger than allowed
     ├── ToolError                    5   the annotation tool refused, or answered something unusable
-    │   ├── ToolUnreachable          5   no answer: wrong address, not running, time-out
-    │   │   └── ToolBusy             5   it answers that there were too many requests
+    │   ├── ToolUnreachable          5   no answer: wrong address, not running, time-out, too many requests
     │   ├── AuthError                5   the token is wrong, expired or not allowed
     │   └── NotFound                 5   the project, task or annotation does not exist
     ├── ModelError                   6   weights, classes or label map do not fit
@@ -89,10 +88,6 @@ class ToolUnreachable(ToolError):
     """``retry_after_s``: seconds after which the server itself wants to be asked again; None where it does not say."""
 
     retry_after_s: float | None = None
-
-
-class ToolBusy(ToolUnreachable):
-    pass
 
 
 class AuthError(ToolError):

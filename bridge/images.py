@@ -27,6 +27,10 @@ from bridge.errors import ImageError
 #: at 1.1 GB (11 bytes per pixel; 20 for WebP). Pillow itself refuses more than 178,956,970 pixels, whatever the limit.
 MAX_PIXELS = 120_000_000
 
+#: A side no longer than this. An image of one row takes a few kilobytes as a file, and as memory gigabytes wherever
+#: somebody works column by column.
+MAX_SIDE = 100_000
+
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 
 #: File name endings (lower case) of the formats above: what counts as an image when a folder is listed.
@@ -141,6 +145,12 @@ def _decoded(data: bytes, name: str, max_pixels: int, side: int | None = None) -
         width, height = image.size
         if width * height > max_pixels:
             raise _too_large(name, f"{width} x {height} pixels ({width * height / 1e6:.1f} megapixels)", max_pixels)
+        if max(width, height) > MAX_SIDE:
+            raise ImageError(
+                f"{name} has {width} x {height} pixels",
+                expected=f"no side longer than {MAX_SIDE:,} pixels",
+                todo="Cut the image into pieces",
+            )
         try:
             if side is not None:
                 image.draft(None, (side, side))  # the mode is kept

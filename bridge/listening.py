@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
+from bridge.bounded_http import BoundedHttp
 from bridge.errors import ConfigError
 
 _SHUTDOWN_S = 30
@@ -133,6 +134,7 @@ class _Guest(uvicorn.Server):
 def _config(app: ASGIApp, *, lifespan: bool = True) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=BoundedHttp,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from bridge.console import Output
+from bridge.core.findings import State
 from bridge.flows.push import PushOptions, PushResult, choose
 from bridge.flows.ranking import Ranked, rank
 from bridge.plan import Plan, ProjectPlan
@@ -67,6 +69,15 @@ def show_held_back(result: PushResult, options: PushOptions, target: str, output
             "most of their like. "
             f"To push them all the same: labelbridge push {target} --min-score {options.min_score:g}"
         )
+
+
+def show_would_accept(found: Sequence[StoredFinding], output: Output) -> None:
+    """What a bulk accept would take, by error type and class; as JSON, their ids."""
+    kinds = Counter((str(s.finding.error), s.finding.label) for s in found)
+    waiting = sum(s.state is State.PUSHED for s in found)
+    output.say(f"{len(found)} findings would be accepted; {waiting} of them are up for review and would leave it.")
+    output.table("", ("error", "label", "findings"), [(*kind, count) for kind, count in sorted(kinds.items())])
+    output.value([s.finding.id for s in found])
 
 
 def show_precision(rows: Sequence[PrecisionRow], output: Output) -> None:

@@ -13,6 +13,7 @@ One :class:`HttpClient` speaks to one server (its *own origin*) and may fetch fr
 from __future__ import annotations
 
 import html
+import ipaddress
 import json
 import re
 import threading
@@ -31,7 +32,7 @@ from requests_hardened.ip_filter_adapter import IPFilterAdapter
 from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
-from bridge.errors import AuthError, ConfigError, NotFound, ToolBusy, ToolError, ToolUnreachable
+from bridge.errors import AuthError, ConfigError, NotFound, ToolError, ToolUnreachable
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -40,6 +41,18 @@ _CHUNK = 65_536
 #: Characters of an error text that are looked at, and that are shown.
 _EXCERPT, _LINE = 65_536, 300
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+#: Closed like private networks, though the library that judges addresses lets them pass.
+_ALSO_CLOSED = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "168.63.129.16/32",  # Azure's host: metadata and keys of the virtual machine
+            "::/96",  # IPv4 in IPv6, the oldest form
+            "::ffff:0:0:0/96",  # IPv4 in IPv6, translated (SIIT)
+            "fec0::/10",  # the site-local addresses of old
+        ),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +105,7 @@ class Reply:
         """
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             kind = self.headers.get("content-type", "no content type")
             raise ToolError(
                 f"{self.method} {public_url(self.url)} answered {self.status} with {kind} that is no JSON",
@@ -126,6 +139,14 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{host}:{port or _DEFAULT_PORTS[parts.scheme]}"
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def public_url(url: str) -> str:
     """A URL that may be shown: without query, fragment and credentials, where signatures and tokens live."""
     text = re.split(r"[?#]", url, maxsplit=1)[0]
@@ -141,6 +162,7 @@ class HttpClient:
         auth: gives the headers that prove who we are; asked before each request to the own origin.
         allowed: further origins that may lie in private networks; they get no credentials.
         private_networks: whether *every* address may; for closed networks where all hosts are trusted.
+        hidden: texts that are sent in bodies and must not be shown, should an error answer repeat them.
         pace: called before each request; it may wait.
         sleep, clock: replaced in tests. ``clock`` counts seconds from anywhere.
     """
@@ -153,6 +175,7 @@ class HttpClient:
         auth: Callable[[], Mapping[str, str]] | None = None,
         allowed: Iterable[str] = (),
         private_networks: bool = False,
+        hidden: Iterable[str] = (),
         limits: Limits | None = None,
         pace: Callable[[], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
@@ -164,6 +187,7 @@ class HttpClient:
         self._auth = auth
         self._allowed = {self.origin, *map(origin_of, allowed)}
         self._private_networks = private_networks
+        self._hidden = frozenset(filter(None, hidden))
         self._limits = limits or Limits()
         self._pace = pace
         self._sleep = sleep
@@ -213,7 +237,7 @@ class HttpClient:
         often it is sent altogether: what was right to write a moment ago may be wrong after a pause.
 
         Raises:
-            ToolUnreachable: no answer, or not in time, or 502, 503, 504 to the end; ``ToolBusy`` where it is 429.
+            ToolUnreachable: no answer, or not in time, or 429, 502, 503, 504 to the end.
             AuthError: 401 or 403.
             NotFound: 404.
             ToolError: any other error status, a forbidden address, too large or endless an answer.
@@ -376,20 +400,17 @@ class HttpClient:
         if reply.status == 404:
             raise NotFound(found, todo="Check the id, and whether the token's user can see it" if here else "")
         if reply.status in _BUSY:
-            unreachable = (
-                ToolBusy(found, todo="Try again in a minute, with fewer requests at once")
-                if reply.status == 429
-                else ToolUnreachable(found, todo=f"Is {who} up behind its proxy? Try again in a minute")
-            )
+            down = f"Is {who} up behind its proxy? Try again in a minute"
+            todo = "Try again in a minute, with less at once" if reply.status == 429 else down
+            unreachable = ToolUnreachable(found, todo=todo)
             unreachable.retry_after_s = _retry_after(reply)
             raise unreachable
         raise ToolError(found)
 
     def _without_secrets(self, text: str) -> str:
-        for value in (self._auth() if self._auth else {}).values():
-            for secret in value.split():
-                if len(secret) > 8:
-                    text = text.replace(secret, "***")
+        sent = (part for value in (self._auth() if self._auth else {}).values() for part in value.split())
+        for secret in sorted({*self._hidden, *(part for part in sent if len(part) > 8)}, key=len, reverse=True):
+            text = text.replace(secret, "***")
         return text
 
 
@@ -438,9 +459,20 @@ def _session(*, guarded: bool) -> requests.Session:
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     # Repeating is decided in _persist, which knows what is safe and counts requests.
     for scheme in _DEFAULT_PORTS:
-        adapter = IPFilterAdapter(is_https_proto=scheme == "https") if guarded else HTTPAdapter()
+        adapter = _PublicOnly(is_https_proto=scheme == "https") if guarded else HTTPAdapter()
         session.mount(f"{scheme}://", adapter)
     return session
+
+
+class _PublicOnly(IPFilterAdapter):  # type: ignore[misc]
+    """Connects to public addresses only, and to the very address that it judged."""
+
+    def build_connection_pool_key_attributes(self, *args: Any, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        host_params, pool_params = super().build_connection_pool_key_attributes(*args, **options)
+        address = ipaddress.ip_address(host_params["host"].strip("[]"))
+        if any(address in network for network in _ALSO_CLOSED):
+            raise InvalidIPAddress(address)
+        return host_params, pool_params
 
 
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -481,7 +513,7 @@ def _detail(reply: Reply) -> str:
     """What an error answer says, short, from the places where servers put it."""
     try:
         data = json.loads(reply.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _line(reply.body[:_EXCERPT].decode("utf-8", "replace"))
     if isinstance(data, dict):
         errors = data.get("validation_errors")
@@ -498,9 +530,16 @@ def _detail(reply: Reply) -> str:
 def _line(text: str) -> str:
     """The one line of an error text that says what is wrong: of a page its title, of a traceback its last line."""
     if re.search(r"<(!doctype|html|head|body)\b", text, re.IGNORECASE):
-        title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
-        return " ".join(html.unescape(title[1]).split())[:_LINE] if title else ""
+        return _title(text)
     first = re.split(r"\n\s*\n", text.strip(), maxsplit=1)[0]
     if first.startswith("Traceback (most recent call last)"):
         first = text.strip().splitlines()[-1]
     return " ".join(first.split())[:_LINE]
+
+
+def _title(page: str) -> str:
+    """Each sign is looked for once: one pattern for all would begin anew at every ``<title`` of a hostile page."""
+    found = re.search(r"<title\b", page, re.IGNORECASE)
+    _, opened, text = page[found.end() :].partition(">") if found else ("", "", "")
+    end = re.search(r"</title>", text, re.IGNORECASE) if opened else None
+    return " ".join(html.unescape(text[: end.start()]).split())[:_LINE] if end else ""

@@ -54,7 +54,15 @@ class ProjectPlan:
     def push_options(self, worth: Worth) -> PushOptions | None:
         """Which findings go to review by themselves; None where none does."""
         push = self.policy.push
-        return None if push is None else PushOptions(min_score=push.min_score, errors=push.errors, worth=worth)
+        if push is None:
+            return None
+        return PushOptions(
+            min_score=push.min_score,
+            errors=push.errors,
+            worth=worth,
+            reviewer=push.reviewer,
+            open_per_reviewer=push.open_per_reviewer,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +179,14 @@ def _misfits(is_cvat: bool, own: ProjectSection, section: ProjectSection) -> Ite
     if own.push is not None and not is_cvat:
         for name in sorted(own.push.model_fields_set & set(_FOR_CVAT)):
             yield ("push", name), "expected it for targets in CVAT only"
+    reviewer = section.push.reviewer if section.push else "anyone"
+    if reviewer != "anyone" and not is_cvat:
+        yield (
+            ("push", "reviewer"),
+            f"expected anyone, as Label Studio's Community edition assigns nobody, found {reviewer!r}",
+        )
+    if section.push and reviewer == "others" and is_cvat and not section.push.assign_to:
+        yield ("push", "reviewer"), "expected assign_to beside it, with the users who review, found none"
 
 
 def _lacking(settings: Settings, sections: Mapping[str, ProjectSection]) -> Iterator[str]:

@@ -179,6 +179,14 @@ class Settings(BaseModel):
             description="Secret that callers of the model server may show as a bearer token instead of a password.",
         ),
     ]
+    backend_names: Annotated[
+        tuple[str, ...],
+        BeforeValidator(listed),
+        Field(
+            default=(),
+            description="Host names under which the model server may be called without a password, comma-separated.",
+        ),
+    ]
     models: Annotated[
         Path | None,
         BeforeValidator(folder),

@@ -6,6 +6,8 @@ No function here raises for what a person wrote: problems are collected, so that
 from __future__ import annotations
 
 import difflib
+import os
+import stat
 import urllib.parse
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ import yaml
 from pydantic import ValidationError
 
 from bridge.errors import ConfigError
+from bridge.yaml_text import load_yaml
 
 PREFIX = "LABELBRIDGE_"
 CONFIG_VARIABLE = "LABELBRIDGE_CONFIG"
@@ -70,10 +73,17 @@ def read_config_file(config: Path | None, environ: Mapping[str, str], problems: 
         config: the one that was named on the command line.
     """
     path = config_path(config, environ)
+    named = config is not None or bool(environ.get(CONFIG_VARIABLE))
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - it is a safe one
+        if not named and path.exists() and _is_anybodys(path):
+            problems.append(
+                f"the settings file {path.absolute()} belongs to another user, or anybody may write to it: "
+                f"name it with --config or {CONFIG_VARIABLE} if you trust it"
+            )
+            return ConfigFile(path)
+        data = load_yaml(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
-        if config is not None or environ.get(CONFIG_VARIABLE):
+        if named:
             origin = "--config" if config is not None else CONFIG_VARIABLE
             problems.append(f"the settings file {path} (named by {origin}) does not exist")
         return ConfigFile(path)
@@ -87,12 +97,21 @@ def read_config_file(config: Path | None, environ: Mapping[str, str], problems: 
         problems.append(f"the settings file {path} is not valid YAML{place}: {problem}")
         return ConfigFile(path)
     except yaml.YAMLError:
-        problems.append(f"the settings file {path} is not valid YAML: expected plain text without control characters")
+        problems.append(
+            f"the settings file {path} is not valid YAML: expected plain text without control characters, dates and "
+            "numbers that are some, and no nesting without end"
+        )
         return ConfigFile(path)
     if data is not None and not isinstance(data, dict):
         problems.append(f"the settings file {path}: expected lines like 'page_size: 500', found a {kind(data)}")
         data = None
     return ConfigFile(path, {str(key): value for key, value in (data or {}).items()})
+
+
+def _is_anybodys(path: Path) -> bool:
+    """Whether others decide what is in a file that merely lies in the current folder: it can name programs to run."""
+    found = path.stat()
+    return found.st_uid not in (os.geteuid(), 0) or bool(found.st_mode & stat.S_IWOTH)
 
 
 def from_file(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -21,7 +23,7 @@ from bridge.core.training import Trainer
 from bridge.dialects.label_map_file import read_label_map
 from bridge.errors import PluginError, UsageError
 from bridge.flows.cross_fit import CrossFitPredictions
-from bridge.flows.durable import Durable
+from bridge.flows.durable import Durable, make_own
 from bridge.flows.progress import Progress
 from bridge.flows.score import Journal
 from bridge.flows.sources import FilePredictions, ImageReader, ModelPredictions, PredictionSource, StoredPredictions
@@ -38,6 +40,7 @@ from bridge.tools.cvat import Cvat
 from bridge.tools.cvat_review_plan import ReviewPlan
 from bridge.tools.cvat_target import parse_target
 from bridge.tools.files import open_files
+from bridge.tools.hooks import HookAddress
 from bridge.tools.label_studio import LabelStudio
 from bridge.tools.label_studio_connect import Backend
 
@@ -53,6 +56,14 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def operator() -> str:
+    """The user who runs this command, as the machine knows them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        return str(os.getuid())
+
+
 def fresh_id() -> str:
     return uuid.uuid4().hex[:12]
 
@@ -62,7 +73,7 @@ def checkpoints_url(settings: Settings) -> str:
     if not settings.store_url.startswith("sqlite"):
         return settings.store_url
     folder = settings.home / "service"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_own(folder)
     return f"sqlite:///{(folder / 'journeys.db').absolute()}"
 
 
@@ -128,7 +139,12 @@ def open_target(
     if kind == "ls":
         noun, _, number = rest.partition("/")
         if noun == "project" and number.isdigit():
-            return LabelStudio(clients.label_studio(), int(number), max_image_bytes=settings.max_image_bytes)
+            return LabelStudio(
+                clients.label_studio(),
+                int(number),
+                max_image_bytes=settings.max_image_bytes,
+                hook=hook_address(settings),
+            )
     if kind == "cvat":
         what = parse_target(target)  # first, as wrong words are wrong whatever is set
         client = clients.cvat()
@@ -347,6 +363,7 @@ def serve(
         nuclio_port=settings.nuclio_port,
         nuclio_direct_port=settings.nuclio_direct_port,
         nuclio_upstream=settings.nuclio_upstream,
+        own_names=settings.backend_names,
     )
 
 
@@ -358,3 +375,11 @@ def backend(settings: Settings, url: str | None) -> Backend:
         user=settings.backend_user,
         password=password.get_secret_value() if password else None,
     )
+
+
+def hook_address(settings: Settings) -> HookAddress | None:
+    """Where the tools are to send webhooks to; None where no secret is set, so that none would be received."""
+    if settings.hooks_secret is None:
+        return None
+    url = settings.hooks_url or f"http://{settings.hooks_host}:{settings.hooks_port}"
+    return HookAddress(url, settings.hooks_secret.get_secret_value())

@@ -15,6 +15,7 @@ from bridge.dialects.label_map_file import read_label_map
 from bridge.errors import ConfigError, LabelbridgeError, ModelError
 from bridge.listening import Servers, listen, url_of
 from bridge.logs import AccessLog, Log, json_logger
+from bridge.net import is_loopback
 from ml_backend.entry import ModelEntry, is_id
 from ml_backend.models import Interactor, Predictor
 from ml_backend.models.catalogue import EMBEDDED, ModelSpec, describe, load
@@ -63,6 +64,7 @@ def serve(
     nuclio_host: str | None = None,
     nuclio_port: int | None = None,
     nuclio_direct_port: int | None = None,
+    own_names: Sequence[str] = (),
     stream: TextIO = sys.stderr,
     **settings: Any,
 ) -> None:
@@ -78,6 +80,8 @@ def serve(
         label_map: for the detector; see :func:`bridge.dialects.label_map_file.read_label_map`.
         nuclio_host, nuclio_port: where CVAT is answered; by default on the same port as everything else.
         nuclio_direct_port: for CVAT's direct mode, the first of as many ports as there are models and functions.
+        own_names: host names under which the server may be called without a password, besides those that nobody can
+            register. Any, where it listens to other machines and none is given: then they cannot be known.
         stream: where log lines go, as JSON.
         settings: further fields of :class:`~ml_backend.server_settings.ServerSettings`.
 
@@ -111,12 +115,15 @@ def serve(
     server = Server(chosen, entries, functions=functions, direct_ports=ports, on_failure=stop, **logs)
     apart = nuclio_port is not None
     with_keys = bool(chosen.password or chosen.token)
-    apps = [(server.app(nuclio=not apart and not with_keys), listen(host, port))]
     inside = nuclio_host or host
+    here, there = (own_names if own_names or is_loopback(one) else None for one in (host, inside))
+    apps = [(server.app(nuclio=not apart and not with_keys, names=here), listen(host, port))]
     if nuclio_port is not None:
-        apps.append((server.nuclio_app(), listen(inside, nuclio_port)))
+        apps.append((server.nuclio_app(there), listen(inside, nuclio_port)))
     apps += [
-        (server.direct_app(name), listen(inside, number)) for name, number in ports.items() if name in server.functions
+        (server.direct_app(name, there), listen(inside, number))
+        for name, number in ports.items()
+        if name in server.functions
     ]
     servers = Servers(apps)
     log.info("listening", url=url_of(apps[0][1]), models={e.id: e.card.name for e in entries})

@@ -187,7 +187,7 @@ class DetectionFunction:
         return self._models.LabeledImageRequest(label_id=label, frame=0, **self._values(confidence))
 
     def _polygon(self, mask: MaskCrop) -> list[float]:
-        from ml_backend.outlines import outline
+        from bridge.outlines import outline
 
         return [float(number) for point in outline(mask, self._tolerance).points for number in point]
 

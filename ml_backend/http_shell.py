@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -9,7 +10,7 @@ import json
 import re
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
@@ -20,11 +21,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.errors import DataError, LabelbridgeError, ModelError
 from bridge.logs import AccessLog, Log
+from ml_backend.browser_guard import BrowserGuard
 from ml_backend.fresh_ids import fresh_ids
 from ml_backend.metrics import Metrics
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _UNNAMED_ROUTE = "other"
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+#: For one body. Label Studio gives up after 100 s, CVAT after 120.
+BODY_S = 120.0
+_LAST = {"Connection": "close"}
 
 
 class HttpProblem(Exception):
@@ -49,20 +55,19 @@ async def read_body(request: Request, limit: int) -> bytes:
     """The whole body.
 
     Raises:
-        HttpProblem: 413, it is larger than ``limit`` bytes.
+        HttpProblem: 413, it is larger than ``limit`` bytes; 408, it takes longer than ``BODY_S``.
     """
     announced = request.headers.get("content-length", "")
     if not announced.isdecimal() or int(announced[:18]) <= limit:
-        chunks, length = [], 0
-        while length <= limit:
-            message = await request.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            chunk = message.get("body", b"")
-            chunks.append(chunk)
-            length += len(chunk)
-            if not message.get("more_body", False) and length <= limit:
-                return chunk if len(chunks) == 1 else b"".join(chunks)
+        try:
+            async with asyncio.timeout(BODY_S):
+                body = await _received(request, limit)
+        except TimeoutError:
+            raise HttpProblem(
+                408, DataError(f"the request was not there after {BODY_S:g} s", todo="Send it faster"), _LAST
+            ) from None
+        if body is not None:
+            return body
     raise HttpProblem(
         413,
         DataError(
@@ -70,8 +75,23 @@ async def read_body(request: Request, limit: int) -> bytes:
             expected="a smaller request",
             todo="Send fewer tasks at a time, or raise max_body_bytes",
         ),
-        {"Connection": "close"},
+        _LAST,
     )
+
+
+async def _received(request: Request, limit: int) -> bytes | None:
+    """The whole body; None as soon as it is larger than ``limit`` bytes."""
+    chunks, length = [], 0
+    while length <= limit:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
+        chunks.append(chunk)
+        length += len(chunk)
+        if not message.get("more_body", False) and length <= limit:
+            return chunk if len(chunks) == 1 else b"".join(chunks)
+    return None
 
 
 async def read_object(request: Request, limit: int) -> dict[str, Any]:
@@ -116,6 +136,7 @@ class Shell:
         routes: paths that are counted by name; all others are counted together.
         open_paths: paths that need no password.
         keys: who shows one of them may enter; None leaves everything open.
+        guard: keeps web pages of others out.
     """
 
     def __init__(
@@ -128,6 +149,7 @@ class Shell:
         routes: frozenset[str],
         open_paths: frozenset[str],
         keys: Keys | None,
+        guard: BrowserGuard,
     ) -> None:
         self._app = app
         self._metrics = metrics
@@ -135,6 +157,7 @@ class Shell:
         self._routes = routes
         self._open_paths = open_paths
         self._keys = keys
+        self._guard = guard
         self._access = access
         self._new_id = fresh_ids()
         self._counters: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
@@ -144,8 +167,8 @@ class Shell:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        given, authorization = _of_interest(scope["headers"])
-        request_id = given if given and _SAFE_ID.fullmatch(given) else self._new_id()
+        shown = _of_interest(scope["headers"])
+        request_id = shown.id if _SAFE_ID.fullmatch(shown.id) else self._new_id()
         stamp = (b"x-request-id", request_id.encode())
         path = scope["path"]
         status = 0
@@ -154,13 +177,16 @@ class Shell:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), stamp]
+                message["headers"] = [*message.get("headers", ()), stamp, _NO_SNIFFING]
             await send(message)
 
         # Not unbound at the end: each request is answered in a task, and so in a context, of its own.
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
-            if self._keys is None or path in self._open_paths or self._keys.fit(authorization):
+            refusal = self._guard.refusal(scope["method"], shown.hosts, shown.origin)
+            if refusal is not None:
+                await HttpProblem(403, refusal).response()(scope, receive, note)
+            elif self._keys is None or path in self._open_paths or self._keys.fit(shown.authorization):
                 await self._app(scope, receive, note)
             else:
                 await _unauthorized().response()(scope, receive, note)
@@ -216,15 +242,29 @@ class Keys:
         return hmac.compare_digest(given, self._basic)
 
 
-def _of_interest(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
-    """The request id that the caller gave, and the ``Authorization`` header."""
-    given = authorization = ""
+class _Shown(NamedTuple):
+    """What of a request's headers counts here."""
+
+    id: str
+    authorization: str
+    hosts: list[str]
+    origin: str | None
+
+
+def _of_interest(headers: Iterable[tuple[bytes, bytes]]) -> _Shown:
+    request_id = authorization = ""
+    hosts: list[str] = []
+    origin = None
     for name, value in headers:
-        if name == b"x-request-id":
-            given = value.decode("latin-1")
+        if name == b"host":
+            hosts.append(value.decode("latin-1"))
+        elif name == b"x-request-id":
+            request_id = value.decode("latin-1")
         elif name == b"authorization":
             authorization = value.decode("latin-1")
-    return given, authorization
+        elif name == b"origin":
+            origin = value.decode("latin-1")
+    return _Shown(request_id, authorization, hosts, origin)
 
 
 def _unauthorized() -> HttpProblem:

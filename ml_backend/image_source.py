@@ -9,7 +9,7 @@ import urllib.parse
 from typing import Any, NamedTuple
 
 from bridge.dialects.label_studio_auth import REFRESH_PATH, LabelStudioAuth
-from bridge.dialects.label_studio_storage import cloud_path, is_cloud
+from bridge.dialects.label_studio_storage import cloud_path, is_api, is_cloud
 from bridge.errors import AuthError, ImageError, LabelbridgeError
 from bridge.net import HttpClient, Limits, origin_of, public_url
 from ml_backend.server_settings import ANY_PUBLIC, ServerSettings
@@ -65,7 +65,8 @@ class ImageSource:
         )
         self._has_studio = bool(settings.label_studio_url)
         base = settings.label_studio_url or _NOWHERE
-        self._anonymous = HttpClient(base, name="Label Studio", limits=limits)
+        hidden = (settings.label_studio_api_key or "",)
+        self._anonymous = HttpClient(base, name="Label Studio", hidden=hidden, limits=limits)
         self._auth: LabelStudioAuth | None = None
         if settings.label_studio_url and settings.label_studio_api_key:
             self._auth = LabelStudioAuth(settings.label_studio_api_key, self._exchange)
@@ -145,6 +146,12 @@ class ImageSource:
         return self._get(url)
 
     def _get(self, url: str) -> bytes:
+        if origin_of(url) == self._client.origin and is_api(url, self._client.base):
+            raise ImageError(
+                f"{_shown(url)!r} is an address of Label Studio's API",
+                expected="the address of an image",
+                todo="Correct the task's data",
+            )
         try:
             return self._client.request("GET", url).body
         except AuthError:

@@ -183,7 +183,7 @@ def _masked(place: Place, mask: MaskCrop, width: int, height: int, confidence: f
     if place.shape == "rectangle":
         return rectangle_entries(place, new_id(), Box(*mask.xyxy), width, height, confidence)
     # It needs OpenCV, which a server of boxes does without.
-    from ml_backend.outlines import outline
+    from bridge.outlines import outline
 
     polygon = outline(mask, tolerance=_OUTLINE_TOLERANCE)
     return polygon_entries(place, new_id(), polygon, width, height, confidence)

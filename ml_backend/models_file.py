@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from bridge.dialects.label_map_file import read_label_map
 from bridge.errors import ConfigError
+from bridge.yaml_text import load_yaml
 from ml_backend.models.catalogue import Accelerator, ModelSpec, Precision
 
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -81,7 +82,7 @@ def read_models_file(path: Path) -> ModelsFile:
         ConfigError: it cannot be read, or anything in it is wrong; every problem is named, each on a line of its own.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the models file {path} cannot be read: {error}", todo="Correct the path") from None
     except yaml.YAMLError as error:

@@ -292,7 +292,7 @@ def _reference(image: str) -> ImageRef:
 
 def _outline(mask: MaskCrop) -> Polygon:
     # Brings OpenCV along.
-    from ml_backend.outlines import outline
+    from bridge.outlines import outline
 
     return outline(mask)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bridge.core.label_map import match_labels
-from bridge.dialects.label_studio import LabelConfig, parse_label_config
+from bridge.dialects.label_studio import MAX_CONFIG, LabelConfig, parse_label_config
 from bridge.errors import LabelbridgeError
 from bridge.logs import Log
 from ml_backend.entry import ModelEntry
@@ -17,6 +17,8 @@ from ml_backend.models import Kind
 
 _CONFIGS = 128
 _PROJECTS = 1024
+#: Characters of all schemas that are kept.
+_SCHEMAS = 64 * MAX_CONFIG
 
 
 class _Unusable:
@@ -39,11 +41,11 @@ class Projects:
         self._configs: Lru[str, LabelConfig | _Unusable] = Lru(_CONFIGS)
         self._answers: Lru[str, Answers] = Lru(_CONFIGS)
         self._thresholds: Lru[str, float] = Lru(_PROJECTS)
-        self._schemas: Lru[str, str] = Lru(_PROJECTS)
+        self._schemas: Lru[str, str] = Lru(_SCHEMAS, len)
 
     def remember(self, project: str, schema: Any, extra_params: Any) -> None:
         """What Label Studio says in its setup call: it repeats it before each prediction."""
-        if isinstance(schema, str):
+        if isinstance(schema, str) and len(schema) <= MAX_CONFIG:
             self._schemas.put(project, schema)
         threshold = self._threshold_in(extra_params, project)
         self._thresholds.put(project, self._entry.threshold if threshold is None else threshold)
@@ -66,7 +68,8 @@ class Projects:
             except LabelbridgeError as error:
                 self._log.warning("label_config_unusable", **error.as_dict())
                 known = _Unusable()
-            self._configs.put(text, known)
+            if len(text) <= MAX_CONFIG:
+                self._configs.put(text, known)
         return None if isinstance(known, _Unusable) else known
 
     def answers(self, text: str, config: LabelConfig) -> Answers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from bridge.errors import DataError, LabelbridgeError
 from bridge.logs import AccessLog, Log
+from ml_backend.browser_guard import BrowserGuard
 from ml_backend.endpoints import Endpoint
 from ml_backend.entry import ModelEntry
 from ml_backend.fresh_ids import fresh_ids
@@ -30,6 +31,8 @@ from ml_backend.openapi import openapi
 from ml_backend.operations import OPEN_PATHS, Operations
 from ml_backend.runtime import Images, Runtime
 from ml_backend.server_settings import ServerSettings
+
+Names = Collection[str] | None
 
 
 class Server:
@@ -99,12 +102,14 @@ class Server:
             interactor = entry if entry.interactive else runtime.interactor
             self._endpoints += label_studio(detector, interactor, f"/models/{entry.id}")
 
-    def app(self, *, nuclio: bool) -> Starlette:
+    def app(self, *, nuclio: bool, names: Names = None) -> Starlette:
         """What Label Studio and scripts talk to; its lifespan is that of the models.
 
         Args:
             nuclio: whether CVAT is answered here too. It shows no password, so where there are keys it is asked for one
                 in vain.
+            names: see :class:`~ml_backend.browser_guard.BrowserGuard`; where there are keys, they are not looked at: no
+                page of others can show one.
         """
         endpoints = [*self._endpoints, *(self._nuclio.endpoints() if nuclio else ())]
         document = openapi("labelbridge model server", version("labelbridge"), endpoints)
@@ -115,20 +120,22 @@ class Server:
         settings = self._settings
         keys = Keys(settings.user, settings.password, settings.token)
         page = Endpoint("GET", "/openapi.json", described, "This description")
-        return self._application([*endpoints, page], keys if keys.any else None, self._lifespan)
+        guard = BrowserGuard(None if keys.any else names)
+        return self._application([*endpoints, page], keys if keys.any else None, guard, self._lifespan)
 
     @property
     def functions(self) -> tuple[str, ...]:
         """The ids under which CVAT lists what is served."""
         return self._nuclio.ids
 
-    def nuclio_app(self) -> Starlette:
-        """What CVAT talks to, and nothing else: it has no authentication."""
-        return self._application([*self._nuclio.endpoints(), *self._probes()], None, None)
+    def nuclio_app(self, names: Names = None) -> Starlette:
+        """What CVAT talks to, and nothing else: it has no authentication. ``names`` as in :meth:`app`."""
+        return self._application([*self._nuclio.endpoints(), *self._probes()], None, BrowserGuard(names), None)
 
-    def direct_app(self, function: str) -> Starlette:
+    def direct_app(self, function: str, names: Names = None) -> Starlette:
         """One model for CVAT's direct mode, where the port tells which model is meant. No authentication."""
-        return self._application([*self._nuclio.direct_endpoints(function), *self._probes()], None, None)
+        endpoints = [*self._nuclio.direct_endpoints(function), *self._probes()]
+        return self._application(endpoints, None, BrowserGuard(names), None)
 
     def _probes(self) -> list[Endpoint]:
         return [e for e in Operations(self._runtime, self._metrics).endpoints() if e.path in OPEN_PATHS]
@@ -145,7 +152,9 @@ class Server:
             if self._upstream:
                 self._upstream.close()
 
-    def _application(self, endpoints: Sequence[Endpoint], keys: Keys | None, lifespan: Any) -> Starlette:
+    def _application(
+        self, endpoints: Sequence[Endpoint], keys: Keys | None, guard: BrowserGuard, lifespan: Any
+    ) -> Starlette:
         app = Starlette(
             routes=[
                 Route(e.path, e.handler, methods=[e.method], name=f"{e.method} {e.path}") for e in _merged(endpoints)
@@ -162,6 +171,7 @@ class Server:
             routes=frozenset(e.path for e in endpoints if "{" not in e.path),
             open_paths=OPEN_PATHS,
             keys=keys,
+            guard=guard,
         )
         return app
 

@@ -7,6 +7,7 @@ python scripts/reference.py --write    write docs/reference.md
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def reference() -> str:
         "## Commands",
     ]
     group: Any = typer.main.get_command(app)
-    for name, command in group.commands.items():
+    for name, command in _commands(group):
         lines += ["", f"### labelbridge {name}", "", " ".join((command.help or "").split()), ""]
         rows = [_parameter(p) for p in command.params if p.name != "help"]
         lines += ["| | |", "|---|---|", *rows]
@@ -45,6 +46,15 @@ def reference() -> str:
     lines += ["Error types: " + ", ".join(f"`{e}`" for e in ErrorType) + ".", ""]
     lines += ["States: " + ", ".join(f"`{s}`" for s in State) + "."]
     return "\n".join(lines) + "\n"
+
+
+def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Commands by name, those of a group by both words."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
 
 
 def _parameter(parameter: Any) -> str:

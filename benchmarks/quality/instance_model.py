@@ -90,6 +90,13 @@ def _features(picture: Image) -> npt.NDArray[np.float32]:
     return np.concatenate([values, *coarse, np.stack(flat, axis=2)], axis=2).reshape(grey.size, -1)
 
 
+def class_maps(probabilities: Probabilities) -> Probabilities:
+    """(1 + classes, H, W) float32: the outline goes to the classes as they share the inside nearby."""
+    inside = probabilities[INSIDE:]
+    near = np.maximum(np.stack([cv2.GaussianBlur(one, (0, 0), SCALES[1]) for one in inside]), 1e-6)
+    return np.concatenate([probabilities[:1], inside + probabilities[OUTLINE] * near / near.sum(axis=0)])
+
+
 def objects(probabilities: Probabilities, names: Sequence[str]) -> list[Prediction]:
     """What one picture's (2 + classes, H, W) probabilities show."""
     foreground = 1 - probabilities[BACKGROUND]

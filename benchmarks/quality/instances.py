@@ -1,28 +1,32 @@
-"""How well wrong instance masks are found, beside FiftyOne's formula on masks and plain 1 - IoU.
+"""How well wrong instance masks are found, beside FiftyOne's formula on masks and plain 1 - IoU; and by class maps.
 
 ``python benchmarks/quality/instances.py FOLDER [--seeds N] [--images N] [--shrink N]``
 
 FOLDER holds ``instances.json`` (COCO, run-length masks) and ``images/``. Errors of ten kinds are planted
 (``instance_errors.py``); a nucleus is of the class "grey" or "coloured", as its image is. The model
-(``instance_model.py``) is fitted on the corrupted labels of one half of the images to predict the other.
+(``instance_model.py``) is fitted on the corrupted labels of one half of the images to predict the other. It is asked
+for objects, which the instance review holds against the labels, and for class maps, which the map review does.
 
 Printed are, for each seed and then as means, average precisions: of each kind (among the findings whose type is right
 for it, those about errors of other kinds passed over), of all errors by any finding (``any``) and by the right one
 (``typed``), and of the images by their worst finding. A further finding about what is found already is passed over.
-A label is found by its id, a missing object by a mask at IoU .5.
+A label is found by its id, a missing object by a mask at IoU .5. Of the map review also the expected calibration error
+of its findings from .1 on, and the CPU time of the notes.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from instance_errors import DIRTY, KINDS, RATE, Error, plant
-from instance_model import objects, pixel_targets, predicted
+from instance_model import class_maps, objects, pixel_targets, predicted
 from segmentation import Image, read
 
 from bridge.core.annotations import Annotation, Item, LabelSet, Mask, Record, Submission
@@ -31,8 +35,11 @@ from bridge.core.masks import MaskCrop
 from bridge.core.metrics import average_precision
 from bridge.core.objects import Unit
 from bridge.core.rle import decode_coco, encode_coco
+from bridge.flows.score import ScoreOptions
 from bridge.scorers.explain import one_finding
 from bridge.scorers.instance_review import InstanceReview
+from bridge.scorers.map_notes import take_notes
+from bridge.scorers.map_review import MapReview
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -41,8 +48,9 @@ CLASSES = ("grey", "coloured")
 LABELS = LabelSet(CLASSES)
 
 
-def bench(pictures: Sequence[tuple[Image, list[Bools], int]], seed: int) -> tuple[list[Record], list[Error]]:
-    """Labels with errors, what a model sees, and what is wrong."""
+def bench(pictures: Sequence[tuple[Image, list[Bools], int]], seed: int) -> tuple[list[Record], list[Error], float]:
+    """Labels with errors, what a model sees (objects, and notes of its class maps), what is wrong, and the CPU seconds
+    that the notes took."""
     rng, sheets = np.random.default_rng(seed), []
     for k, (_, masks, kind) in enumerate(pictures):
         rate = RATE if rng.random() < DIRTY else 0.0
@@ -51,13 +59,16 @@ def bench(pictures: Sequence[tuple[Image, list[Bools], int]], seed: int) -> tupl
         pixel_targets([(CLASSES.index(kind), mask) for kind, mask in s.label.values()], p.shape[:2])
         for s, (p, _, _) in zip(sheets, pictures, strict=True)
     ]
-    records = []
+    records, spent = [], 0.0
     for sheet, seen in zip(sheets, predicted([p for p, _, _ in pictures], targets, len(CLASSES), seed), strict=True):
         given = tuple(Annotation(name, kind, encode_coco(mask)) for name, (kind, mask) in sheet.label.items())
         item = Item(sheet.image, sheet.image, "", seen.shape[2], seen.shape[1])
         work = (Submission(sheet.image, "", given),)
-        records.append(Record(item, work, tuple(objects(seen, CLASSES)), predicted_by=("pixels",)))
-    return records, [error for sheet in sheets for error in sheet.errors]
+        record = Record(item, work, tuple(objects(seen, CLASSES)), predicted_by=("pixels",))
+        began = time.process_time()
+        records.append(replace(record, notes=take_notes(record, class_maps(seen), CLASSES)))
+        spent += time.process_time() - began
+    return records, [error for sheet in sheets for error in sheet.errors], spent
 
 
 def fiftyone_and_plain(records: Sequence[Record]) -> dict[str, list[Finding]]:
@@ -148,6 +159,15 @@ class Judge:
         out["image"] = average_precision(np.array([image in dirty for image in order]), len(dirty))
         return out
 
+    def calibration_error(self, findings: Sequence[Finding]) -> float:
+        """Of the findings that a run keeps: the mean difference of score and share of real errors, in ten bands."""
+        kept = [f for f in findings if f.score >= ScoreOptions().keep]
+        score = np.array([f.score for f in kept])
+        real = np.array([(e := self.about(f)) is not None and f.error in KINDS[e.kind] for f in kept])
+        band = np.minimum((score * 10).astype(int), 9)
+        count, promised, true = (np.bincount(band, w, 10) for w in (None, score, real))
+        return float(np.abs(promised - true).sum() / count.sum())
+
     @staticmethod
     def _precision(ranked: Sequence[tuple[Finding, Error | None]], total: int, *, by_type: bool = False) -> float:
         hits, done, seen = [], set(), set()
@@ -176,9 +196,17 @@ def main() -> None:
     sums: dict[str, list[list[float]]] = defaultdict(list)
     print(f"{'':24s}" + "".join(f"{name:>9s}" for name in lists))
     for seed in range(options.seeds):
-        records, errors = bench(pictures, seed)
+        records, errors, spent = bench(pictures, seed)
         judge = Judge(errors)
-        ours = {"labelbridge": InstanceReview().find("t", LABELS, records)}
+        plain = [replace(record, notes=()) for record in records]
+        ours = {
+            "map review": MapReview().find("t", LABELS, records),
+            "instance review": InstanceReview().find("t", LABELS, plain),
+        }
+        off = judge.calibration_error(ours["map review"])
+        print(
+            f"seed {seed} map review: off by {off:.3f}, {spent / len(records):.2f} s of CPU time for an image's notes"
+        )
         for name, findings in {**ours, **fiftyone_and_plain(records)}.items():
             row = judge.figures(findings)
             sums[name].append([row[k] for k in lists])

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 from typing import Any, Literal
 
 from bridge.errors import DataError
@@ -155,6 +155,25 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class Relabeled:
+    """An accepted fix that an object shows: its label, its place or the object itself came about by it.
+
+    Attributes:
+        finding, run: ids of the finding and of the run that found it last.
+        model: whose predictions suggested the fix; empty where no model did.
+        scorer: what found it.
+        accepted_by, accepted_at: the reviewer, and the tool's own time of their verdict.
+    """
+
+    finding: str
+    run: str
+    model: str
+    scorer: str
+    accepted_by: str
+    accepted_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Annotation:
     """One object as a person labelled it.
 
@@ -162,12 +181,14 @@ class Annotation:
         id: unique within the target, stable while the tool keeps the object.
         label: class name. Labels are matched by name, never by id.
         origin: ``manual``, or ``prediction`` (a suggestion accepted untouched), ``prediction-changed``.
+        relabeled: the accepted fixes that it shows, as far as somebody has looked; no part of what makes two equal.
     """
 
     id: str
     label: str
     shape: Shape
     origin: Literal["manual", "prediction", "prediction-changed"] = "manual"
+    relabeled: tuple[Relabeled, ...] = field(default=(), compare=False)
 
     @property
     def revision(self) -> str:
@@ -215,6 +236,27 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class MapNote:
+    """What is kept of a model's class map about one object; the map itself is far too large to keep.
+
+    Attributes:
+        kind: ``label``: an object that somebody outlined. ``proposal``: one that the model sees where nobody did. The
+            others are planted to learn from: labels that are ``extra``, of the ``wrong_class``, ``imprecise``, and the
+            proposals that an object leaves behind which was taken away in thought (``missing``).
+        about: the annotation's id; of a proposal the submission's; empty for what is planted.
+        label: the class that the model holds for likeliest beside the given one; of a proposal its class.
+        numbers: what the scorer made of the map, in its own order; NaN where there is no number.
+        shape: where the model sees the object; None where that says nothing new, or it is planted.
+    """
+
+    kind: Literal["label", "proposal", "extra", "wrong_class", "imprecise", "missing"]
+    about: str
+    label: str
+    numbers: tuple[float, ...]
+    shape: Shape | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """Something in the raw data that cannot be scored; becomes a finding of its own kind, never a crash.
 
@@ -238,7 +280,8 @@ class Record:
     found nothing, which is not the same as never having looked. ``samples`` tells for each of them whether it was
     trained on this image; empty where that is known of none. ``thumbnail`` are the bytes of
     :func:`bridge.core.fingerprints.thumbnail`, where somebody has opened the image; else empty. ``probes`` are the
-    answers of the same model about boxes of the submissions, where it was asked.
+    answers of the same model about boxes of the submissions, where it was asked, ``notes`` what its class map says
+    about their outlines, where it makes one.
     """
 
     item: Item
@@ -249,6 +292,7 @@ class Record:
     samples: tuple[Sample, ...] = ()
     thumbnail: bytes = b""
     probes: tuple[Probe, ...] = ()
+    notes: tuple[MapNote, ...] = ()
 
     @property
     def sample_of(self) -> dict[str, Sample]:
@@ -309,6 +353,8 @@ def record_to_dict(record: Record) -> dict[str, Any]:
     more = [item.split] if item.split else []
     if item.text is not None:
         more = [item.split, item.text]
+    objects = [a for s in record.submissions for a in s.annotations]
+    relabeled = {a.id: [list(astuple(r)) for r in a.relabeled] for a in objects if a.relabeled}
     return {
         "item": [item.id, item.name, item.image, item.width, item.height, *more],
         "submissions": [
@@ -321,15 +367,24 @@ def record_to_dict(record: Record) -> dict[str, Any]:
         "samples": list(record.samples),
         "thumbnail": record.thumbnail.hex(),
         "probes": [probe_to_list(p) for p in record.probes],
+        "notes": [note_to_list(n) for n in record.notes],
+        # Not among the submissions: what people submitted stays the same work, whoever finds out where it came from.
+        **({"relabeled": relabeled} if relabeled else {}),
     }
 
 
 def record_from_dict(data: Mapping[str, Any]) -> Record:
     """Inverse of :func:`record_to_dict`."""
+
+    def fixes(annotation_id: str) -> tuple[Relabeled, ...]:
+        return tuple(Relabeled(*r) for r in data.get("relabeled", {}).get(annotation_id, ()))
+
     return Record(
         item=Item(*data["item"]),
         submissions=tuple(
-            Submission(sid, who, tuple(Annotation(a, label, shape_from_list(s), o) for a, label, s, o in objects))
+            Submission(
+                sid, who, tuple(Annotation(a, label, shape_from_list(s), o, fixes(a)) for a, label, s, o in objects)
+            )
             for sid, who, objects in data["submissions"]
         ),
         predictions=tuple(Prediction(label, shape_from_list(s), c, m) for label, s, c, m in data["predictions"]),
@@ -337,7 +392,9 @@ def record_from_dict(data: Mapping[str, Any]) -> Record:
         predicted_by=tuple(data["predicted_by"]),
         samples=tuple(data.get("samples", ())),
         thumbnail=bytes.fromhex(data.get("thumbnail", "")),
-        probes=tuple(map(probe_from_list, data.get("probes", ()))),  # older snapshots have none
+        # Older snapshots have neither.
+        probes=tuple(map(probe_from_list, data.get("probes", ()))),
+        notes=tuple(map(note_from_list, data.get("notes", ()))),
     )
 
 
@@ -352,8 +409,21 @@ def probe_from_list(data: Sequence[Any]) -> Probe:
     return Probe(tuple(box), tuple((label, p) for label, p in chances), tuple(xyxy))
 
 
+def note_to_list(note: MapNote) -> list[Any]:
+    """A note as JSON-able data; numbers keep three digits behind the point."""
+    numbers = [None if math.isnan(n) else round(n, 3) for n in note.numbers]
+    return [note.kind, note.about, note.label, numbers, None if note.shape is None else shape_to_list(note.shape)]
+
+
+def note_from_list(data: Sequence[Any]) -> MapNote:
+    """Inverse of :func:`note_to_list`."""
+    kind, about, label, numbers, shape = data
+    known = tuple(math.nan if n is None else float(n) for n in numbers)
+    return MapNote(kind, about, label, known, None if shape is None else shape_from_list(shape))
+
+
 def snapshot_hash(records: Iterable[Record]) -> str:
-    """SHA-256 (hex) over items and annotations in the given order; predictions and probes do not count."""
+    """SHA-256 (hex) over items and annotations in the given order; predictions, probes and notes do not count."""
     whole = hashlib.sha256()
     for record in records:
         data = record_to_dict(record)

@@ -76,6 +76,7 @@ class State(StrEnum):
     VERIFIED = "verified"
     REOPENED = "reopened"
     WITHDRAWN = "withdrawn"
+    UNDONE = "undone"
 
 
 class Event(StrEnum):
@@ -87,17 +88,21 @@ class Event(StrEnum):
     VERIFY = "verify"
     REOPEN = "reopen"
     WITHDRAW = "withdraw"
+    UNDO = "undo"
 
 
 #: The states in which a reviewer's answer is awaited.
 UNDECIDED = (State.OPEN, State.PUSHED, State.REOPENED)
 
+#: What a reviewer says counts here whatever it is: an answer to what was withdrawn or undone meanwhile is one too.
+_ANSWERABLE = (*UNDECIDED, State.CONFLICT, State.WITHDRAWN, State.UNDONE)
+
 #: (state, event) -> state. A pair that is not here changes nothing and is refused by :func:`transition`.
 TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (State.OPEN, Event.PUSH): State.PUSHED,
     (State.REOPENED, Event.PUSH): State.PUSHED,
-    **{(s, Event.ACCEPT): State.ACCEPTED for s in (*UNDECIDED, State.REJECTED, State.CONFLICT)},
-    **{(s, Event.REJECT): State.REJECTED for s in (*UNDECIDED, State.ACCEPTED, State.CONFLICT)},
+    **{(s, Event.ACCEPT): State.ACCEPTED for s in (*_ANSWERABLE, State.REJECTED)},
+    **{(s, Event.REJECT): State.REJECTED for s in (*_ANSWERABLE, State.ACCEPTED)},
     (State.ACCEPTED, Event.APPLY): State.APPLIED,
     (State.ACCEPTED, Event.CONFLICT): State.CONFLICT,
     (State.APPLIED, Event.VERIFY): State.VERIFIED,
@@ -105,6 +110,7 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (State.VERIFIED, Event.REOPEN): State.REOPENED,
     **{(s, Event.WITHDRAW): State.WITHDRAWN for s in UNDECIDED},
     (State.WITHDRAWN, Event.REOPEN): State.REOPENED,
+    **{(s, Event.UNDO): State.UNDONE for s in (State.ACCEPTED, State.APPLIED, State.VERIFIED, State.CONFLICT)},
 }
 
 
@@ -231,3 +237,7 @@ class Verdict:
     decided_at: str
     source: str
     fix: Fix | None = None
+
+
+BULK = "bulk:"
+"""Begins the source of a verdict that stands for many findings at once; the id of the batch follows."""

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
-from typing import Literal
 from zoneinfo import ZoneInfo
 
+from bridge.core.assignment import Who
 from bridge.core.findings import REVIEWED_TYPES, ErrorType
 from bridge.errors import ConfigError
 
@@ -94,7 +94,7 @@ class PushPolicy:
 
     min_score: float = 0.5
     errors: tuple[ErrorType, ...] = REVIEWED_TYPES
-    reviewer: Literal["others", "annotator", "anyone"] = "anyone"
+    reviewer: Who = "anyone"
     open_per_reviewer: int | None = None
     quiet: QuietHours | None = None
     dry_run: bool = False

@@ -1,5 +1,5 @@
 """What a model is, to the bridge: images in, boxes, masks or tags out; and, where it can tell, what it makes of boxes
-that others drew."""
+that others drew, and how likely each class is in every place."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ from bridge.core.probes import Probes
 #: What a predictor finds: objects as boxes, objects as masks, or labels of the whole image.
 Kind = Literal["rectangle", "mask", "tag"]
 
+
+#: (C + 1, h, w) float32 in [0, 1], background first, then a predictor's classes, summing to 1: a grid that covers the
+#: whole image, at whatever step the model has.
+ClassMap = npt.NDArray[np.float32]
 
 #: What :class:`RegionScorer` describes.
 ScoreRegions = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.float64]], Probes]
@@ -97,3 +101,21 @@ class RegionScorer(Protocol):
 def region_scorer(predictor: Predictor) -> RegionScorer | None:
     """The predictor, where it can be asked about boxes; else None."""
     return cast(RegionScorer, predictor) if getattr(predictor, "score_regions", None) is not None else None
+
+
+class DensePredictor(Protocol):
+    """What a Predictor MAY be as well: one that says of every place in an image how likely each class is there.
+
+    The map MUST cover the whole image, and be what the detections were made from, before any threshold. Its size MUST
+    be bounded, whatever that of the image. All else is as for a Predictor, whose kind is ``mask``.
+
+    A Predictor that cannot tell has no ``predict_dense``, or None for it; :func:`dense_predictor` tells.
+    """
+
+    def predict_dense(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[tuple[Detections, ClassMap]]:
+        """What :meth:`Predictor.predict` answers, and the class map of each image."""
+
+
+def dense_predictor(predictor: Predictor) -> DensePredictor | None:
+    """The predictor, where it makes class maps; else None."""
+    return cast(DensePredictor, predictor) if getattr(predictor, "predict_dense", None) is not None else None

@@ -36,7 +36,7 @@ class Backend:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "bridge", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
+        command = [sys.executable, "-P", "-m", "bridge", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603
                 command,

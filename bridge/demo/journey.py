@@ -114,7 +114,7 @@ def _journey(settings: Settings, tool: LabelStudio, journal: Journal, data: Data
     source = wiring.model_source(tool, predictor, wiring.map_labels(tool, predictor, None), settings)
     with output.progress() as progress:
         output.say(f"Pre-labelling with {predictor.name}")
-        prelabel(tool, source, durable=journal.durable, page_size=settings.push_chunk, progress=progress)
+        prelabel(tool, source, journal, page_size=settings.push_chunk, progress=progress)
         output.say("Scoring what the annotators submitted")
         scored = score(
             tool,

@@ -181,6 +181,8 @@ class LabelStudioServer:
         """
         program = ensure_installed(self._venv_dir, self._say)
         first = not (self.data_dir / "credentials.json").exists()
+        # Its database and its log lie here, readable for everybody.
+        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.files_root.mkdir(parents=True, exist_ok=True)
         self._load_credentials()
         self._say(

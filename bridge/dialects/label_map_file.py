@@ -11,6 +11,7 @@ import yaml
 
 from bridge.core.label_map import parse_label_map
 from bridge.errors import ConfigError
+from bridge.yaml_text import load_yaml
 
 _FILE_ENDINGS = (".json", ".yaml", ".yml")
 
@@ -43,7 +44,7 @@ def _read_file(path: Path) -> dict[str, str]:
             todo="Correct the path, or write the map inline as car=vehicle,person=human",
         ) from None
     try:
-        data = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+        data = json.loads(text) if path.suffix.lower() == ".json" else load_yaml(text)
     except (json.JSONDecodeError, yaml.YAMLError, RecursionError) as error:
         raise ConfigError(
             f"the label map {path} cannot be parsed: {error}",

@@ -6,6 +6,7 @@ Shared by the tool (:mod:`bridge.tools.label_studio`) and by the model server, s
 from __future__ import annotations
 
 from bridge.dialects.label_studio_config import (
+    MAX_CONFIG,
     SHAPES,
     Control,
     LabelConfig,
@@ -22,6 +23,8 @@ from bridge.dialects.label_studio_regions import (
     box_to_value,
     geometry_entry,
     group_regions,
+    mask_from_value,
+    mask_to_value,
     polygon_from_value,
     polygon_to_value,
     region_label,
@@ -43,6 +46,7 @@ from bridge.dialects.label_studio_results import (
 )
 
 __all__ = [
+    "MAX_CONFIG",
     "SHAPES",
     "Control",
     "LabelConfig",
@@ -61,6 +65,8 @@ __all__ = [
     "group_regions",
     "label_colours",
     "mask_entries",
+    "mask_from_value",
+    "mask_to_value",
     "parse_label_config",
     "polygon_entries",
     "polygon_from_value",

@@ -23,6 +23,9 @@ SHAPES: tuple[Shape, ...] = ("brush", "polygon", "rectangle")
 #: What is labelled.
 Media = Literal["image", "text"]
 
+#: Characters of a configuration that is read; one with ten thousand labels has half as many.
+MAX_CONFIG = 1_000_000
+
 _EXAMPLES: dict[Media, str] = {
     "image": '<Image name="image" value="$image"/>',
     "text": '<Text name="text" value="$text"/>',
@@ -214,6 +217,12 @@ def label_colours(xml: str) -> dict[str, str]:
 
 
 def _root(xml: str) -> Element:
+    if len(xml) > MAX_CONFIG:
+        raise DataError(
+            f"the label configuration has {len(xml):,} characters",
+            expected=f"at most {MAX_CONFIG:,}",
+            todo="Give the project fewer labels",
+        )
     try:
         return ElementTree.fromstring(xml)
     except (ParseError, DefusedXmlException, ValueError) as error:

@@ -12,9 +12,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from bridge.core.annotations import Annotation, Box, Polygon, Problem, Shape, TextSpan
+from bridge.core.annotations import Annotation, Box, Mask, Polygon, Problem, Shape, TextSpan
 from bridge.core.findings import ErrorType
 from bridge.core.geometry import box_from_corner_rotation, box_to_corner_rotation
+from bridge.core.rle import decode_brush, decode_coco, encode_brush, encode_coco
 from bridge.dialects.label_studio_config import LabelConfig
 from bridge.errors import DataError
 
@@ -24,6 +25,7 @@ Size = tuple[int, int]
 #: Result types whose geometry labelbridge reads; regions of every other type are left alone.
 _RECTANGLES = ("rectanglelabels", "rectangle")
 _POLYGONS = ("polygonlabels", "polygon")
+_BRUSHES = ("brushlabels", "brush")
 _SPANS = ("labels",)
 
 
@@ -74,6 +76,23 @@ def polygon_to_value(polygon: Polygon, width: int, height: int) -> dict[str, Any
     return {"points": [[x * 100 / width, y * 100 / height] for x, y in polygon.points], "closed": True}
 
 
+def mask_from_value(value: Mapping[str, Any], width: int, height: int) -> Mask:
+    """A brush stroke's ``value`` (run lengths of the whole image).
+
+    Raises:
+        DataError: there are no run lengths, or they are damaged or of another size.
+    """
+    rle = value.get("rle")
+    if not isinstance(rle, list):
+        raise DataError("the brush stroke has no run lengths", expected="a list of bytes under rle")
+    return encode_coco(decode_brush(rle, height, width))
+
+
+def mask_to_value(mask: Mask) -> dict[str, Any]:
+    """Inverse of :func:`mask_from_value`."""
+    return {"format": "rle", "rle": encode_brush(decode_coco(mask))}
+
+
 def span_from_value(value: Mapping[str, Any], text: str) -> TextSpan:
     """A span's ``value`` in this text.
 
@@ -109,14 +128,14 @@ def _number(value: Mapping[str, Any], key: str) -> float:
 def regions_to_annotations(
     result: object, config: LabelConfig, submission_id: str, text: str = ""
 ) -> tuple[list[Annotation], list[Problem], Size | None]:
-    """The rectangles and polygons on the image, what is wrong with them, and the image's size as Label Studio saw it;
-    where the configuration shows a text, the spans of ``text``.
+    """The rectangles, polygons and brush strokes on the image, what is wrong with them, and the image's size as Label
+    Studio saw it; where the configuration shows a text, the spans of ``text``.
 
     Entries that share a region id (``Rectangle`` beside ``Labels``, and per-region choices or notes) are one object.
     Its id is ``{submission_id}:{region id}``. An object without area or with a label that is not in the
     configuration is both given and reported; one that cannot be read is only reported. Where a region holds
-    several labels, the first one counts. Brushes, key points, ellipses and regions of other objects are no
-    rectangles, polygons or spans and are passed over. Never raises, whatever ``result`` holds.
+    several labels, the first one counts. Key points, ellipses and regions of other objects are none of these and are
+    passed over. Never raises, whatever ``result`` holds.
     """
     problems: list[Problem] = []
 
@@ -164,8 +183,8 @@ def group_regions(result: Sequence[object]) -> dict[str, list[Region]]:
 
 
 def geometry_entry(entries: Sequence[Region], config: LabelConfig) -> Region | None:
-    """The entry that says where the object is; None where the group is no rectangle, polygon or span."""
-    kinds = _SPANS if config.media == "text" else (*_RECTANGLES, *_POLYGONS)
+    """The entry that says where the object is; None where the group is no rectangle, polygon, brush stroke or span."""
+    kinds = _SPANS if config.media == "text" else (*_RECTANGLES, *_POLYGONS, *_BRUSHES)
     for entry in entries:
         if entry.get("to_name", config.media_name) == config.media_name and entry.get("type") in kinds:
             return entry
@@ -204,6 +223,8 @@ def _shape(entry: Region, fallback: Size | None, text: str) -> Shape:
         raise DataError("original_width and original_height are missing", expected="the size of the image in pixels")
     if entry["type"] in _POLYGONS:
         return polygon_from_value(value, *size)
+    if entry["type"] in _BRUSHES:
+        return mask_from_value(value, *size)
     return box_from_value(value, *size)
 
 

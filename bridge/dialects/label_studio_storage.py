@@ -12,6 +12,8 @@ Pure: no I/O.
 from __future__ import annotations
 
 import base64
+import posixpath
+from urllib.parse import unquote, urlsplit
 
 #: As Label Studio writes them; it looks at the beginning of the text, and knows them in lower case only.
 CLOUD_SCHEMES = ("s3", "gs", "azure-blob")
@@ -21,6 +23,13 @@ def is_cloud(text: str) -> bool:
     """Whether ``text`` names an object in cloud storage."""
     scheme, separator, _ = text.partition("://")
     return bool(separator) and scheme in CLOUD_SCHEMES
+
+
+def is_api(url: str, base: str) -> bool:
+    """Whether a URL on the Label Studio at ``base`` leads to its API. No image lies there, and a task that names it
+    would have our token ask for whatever its author may not."""
+    path = "/" + posixpath.normpath(unquote(urlsplit(url).path)).lstrip("/")
+    return f"{path.removeprefix(urlsplit(base).path.rstrip('/'))}/".startswith("/api/")
 
 
 def cloud_path(text: str, task: str) -> str | None:

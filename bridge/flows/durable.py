@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 import re
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,8 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from bridge.core.annotations import digest
 from bridge.errors import Busy, LabelbridgeError, StoreError
+from bridge.store.engine import explained
 
 T = TypeVar("T")
 
@@ -81,7 +86,7 @@ class Durable:
     @contextmanager
     def _locked(self, key: str, name: str) -> Iterator[None]:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_own(self.folder)
             lock = (self.folder / f"{key}.lock").open("w")
         except OSError as error:
             raise StoreError(
@@ -99,6 +104,24 @@ class Durable:
             yield
             # Removed while still locked, so that nobody can lock a name that is about to vanish unseen.
             Path(lock.name).unlink(missing_ok=True)
+
+
+def make_own(folder: Path) -> None:
+    """Make a folder for checkpoints, unless it is there. They are pickles: whoever can put one into it has their code
+    run by whoever takes the journey up.
+
+    Raises:
+        StoreError: somebody else owns the folder or may write to it.
+        OSError: it cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = folder.stat()
+    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise StoreError(
+            f"others may write to {folder}, whose files are trusted like programs",
+            expected="a folder of this user's own, with mode 0700",
+            todo="Look at what is in it, remove it, and run the command again; or set LABELBRIDGE_HOME",
+        )
 
 
 class Stopped(BaseException):
@@ -132,6 +155,9 @@ def _run(database: Path, executor: str, version: str, journey: Callable[[Step], 
     except LabelbridgeError:
         finished = True
         raise
+    except SQLAlchemyError as error:
+        # The journey stays unfinished: it goes on when there is space again, or whatever else it was.
+        raise explained(error, str(database)) from error
     finally:
         # After Ctrl-C the step under way ends by itself, and no further one starts.
         stopped.set()

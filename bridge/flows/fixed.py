@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bridge.core.annotations import Box, Record
+from bridge.core.annotations import Annotation, Box, Record
 from bridge.core.geometry import pair_iou
 from bridge.store import StoredFinding
 from bridge.tools import FixOrder
@@ -26,24 +26,35 @@ def is_fixed(order: FixOrder, record: Record | None) -> bool:
     A fix counts as the difference to what was found: the label is of no matter to one that only moves the object, nor
     its place to one that only gives it another label.
     """
+    if order.fix.action == "delete":
+        return not any(a.id in order.finding.annotation_ids for a in _objects(order, record))
+    return fixed_object(order, record) is not None
+
+
+def fixed_object(order: FixOrder, record: Record | None) -> Annotation | None:
+    """The object in which a fix shows, by the same measure; None where it shows in none, as one that deletes."""
     finding, fix = order.finding, order.fix
-    objects = [a for s in record.submissions if s.id == finding.submission_id for a in s.annotations] if record else []
-    mine = [a for a in objects if a.id in finding.annotation_ids]
+    objects = _objects(order, record)
     match fix.action:
-        case "delete":
-            return not mine
-        case "none":
-            return False
+        case "delete" | "none":
+            return None
         case "add":
-            label, shape, there = fix.label, fix.shape, objects
+            label, shape = fix.label, fix.shape
         case _:
             label = None if fix.label == finding.label else fix.label
-            shape, there = (None if fix.shape == finding.current_shape else fix.shape), mine
-    shapes = [a.shape for a in there if label in (None, a.label)]
+            shape = None if fix.shape == finding.current_shape else fix.shape
+            objects = [a for a in objects if a.id in finding.annotation_ids]
+    there = [a for a in objects if label in (None, a.label)]
     if not isinstance(shape, Box):
-        return any(shape is None or same_shape(s, shape) for s in shapes)
-    boxes = [s.xyxy for s in shapes if isinstance(s, Box)]
-    if not boxes:
-        return False
-    ious = pair_iou(np.array(boxes), np.tile(np.array(shape.xyxy), (len(boxes), 1)))
-    return bool(ious.max() >= _FIXED_IOU)
+        return next((a for a in there if shape is None or same_shape(a.shape, shape)), None)
+    there = [a for a in there if isinstance(a.shape, Box)]
+    if not there:
+        return None
+    boxes = np.array([a.shape.xyxy for a in there if isinstance(a.shape, Box)])
+    ious = pair_iou(boxes, np.tile(np.array(shape.xyxy), (len(boxes), 1)))
+    return there[int(ious.argmax())] if ious.max() >= _FIXED_IOU else None
+
+
+def _objects(order: FixOrder, record: Record | None) -> list[Annotation]:
+    submissions = record.submissions if record else ()
+    return [a for s in submissions if s.id == order.finding.submission_id for a in s.annotations]

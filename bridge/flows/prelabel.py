@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from bridge.errors import ToolError
-from bridge.flows.durable import Runner, Step
+from bridge.flows.durable import Step
 from bridge.flows.failures import Failure
 from bridge.flows.progress import Progress
+from bridge.flows.score import Journal
 from bridge.flows.sources import ModelPredictions
 from bridge.tools import AnnotationTool, Prelabel
 
@@ -34,7 +35,7 @@ class _PageResult:
 
 
 def prelabel(
-    tool: AnnotationTool, source: ModelPredictions, *, durable: Runner, page_size: int, progress: Progress
+    tool: AnnotationTool, source: ModelPredictions, journal: Journal, *, page_size: int, progress: Progress
 ) -> PrelabelResult:
     """Predict every item that holds no prediction of this model yet, page by page.
 
@@ -56,7 +57,7 @@ def prelabel(
         pages: list[_PageResult] = []
         cursor: str | None = None
         while True:
-            pages.append(step(f"page {len(pages)}", partial(_page, tool, source, cursor, page_size)))
+            pages.append(step(f"page {len(pages)}", partial(_page, tool, source, journal, cursor, page_size)))
             progress("pre-labelling", sum(p.items for p in pages), total)
             cursor = pages[-1].next
             if cursor is None:
@@ -72,10 +73,12 @@ def prelabel(
             failures=failures,
         )
 
-    return durable.run(f"prelabel {tool.target}", source.key, journey)
+    return journal.durable.run(f"prelabel {tool.target}", source.key, journey)
 
 
-def _page(tool: AnnotationTool, source: ModelPredictions, after: str | None, limit: int) -> _PageResult:
+def _page(
+    tool: AnnotationTool, source: ModelPredictions, journal: Journal, after: str | None, limit: int
+) -> _PageResult:
     page = tool.read_page(after, limit, model=source.model)
     todo, failures = [], []
     for record in page.records:
@@ -85,6 +88,10 @@ def _page(tool: AnnotationTool, source: ModelPredictions, after: str | None, lim
             todo.append(record)
     records, broken = source.attach(todo)
     good = [Prelabel(r.item, r.predictions) for r in records if source.model in r.predicted_by]
-    written = tool.write_predictions(source.model, good)
     predictions = sum(len(p.predictions) for p in good)
+    if good:
+        # Before it happens: what a kill cut off is noted all the same, and noted once when it is done again.
+        detail = {"model": source.model, "items": [p.item.id for p in good], "predictions": predictions}
+        journal.store.note("prelabel", tool.target, detail, journal.now())
+    written = tool.write_predictions(source.model, good)
     return _PageResult(page.next, len(page.records), written, predictions, (*failures, *broken))

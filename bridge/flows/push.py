@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 
 from bridge.core.annotations import Annotation, Box, Record
+from bridge.core.assignment import Who, share
 from bridge.core.findings import REVIEWED_TYPES, ErrorType, Event, Finding, State
 from bridge.core.geometry import pair_iou
 from bridge.core.worth import Worth
@@ -30,7 +31,10 @@ class PushOptions:
     Attributes:
         min_score: the lowest probability, given the verdicts so far; with ``by_score``, the scorer's own instead.
         limit: at most so many, those first that are worth most.
-        sample: an unbiased sample of this size instead; the other options are of no account then.
+        reviewer: who is to judge, as far as the tool can see to it.
+        open_per_reviewer: so many findings await an answer at most, for each reviewer, or in all where the tool asks
+            nobody in particular; None is no cap.
+        sample: an unbiased sample of this size instead; what chooses among findings is of no account then.
     """
 
     min_score: float = 0.5
@@ -38,6 +42,8 @@ class PushOptions:
     limit: int | None = None
     errors: tuple[ErrorType, ...] = REVIEWED_TYPES
     worth: Worth = field(default_factory=Worth)
+    reviewer: Who = "anyone"
+    open_per_reviewer: int | None = None
     sample: SampleSize | None = None
 
 
@@ -53,7 +59,8 @@ class Choice:
 class PushResult:
     """``pushed`` findings went now; ``review`` is where, None when there was nothing to push.
 
-    ``held_back`` is as in :class:`Choice`.
+    ``held_back`` is as in :class:`Choice`; ``no_room`` more would go, were there a reviewer who may judge them and has
+    not as many as they can.
     """
 
     pushed: int
@@ -61,6 +68,7 @@ class PushResult:
     urls: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
     held_back: int = 0
+    no_room: int = 0
 
 
 _TO_PUSH = (State.OPEN, State.REOPENED)
@@ -80,21 +88,23 @@ def push(
     store = journal.store
 
     def journey(step: Step) -> PushResult:
-        chosen: Choice = step("choose", lambda: choose(store, run, options, journal.now()))
-        if not chosen.ids:
-            return PushResult(0, None, held_back=chosen.held_back)
+        every = replace(options, limit=None)
+        chosen: Choice = step("choose", lambda: choose(store, run, every, journal.now()))
+        shared: _Shared = step("share", lambda: _share(tool, store, chosen.ids, options))
+        if not shared.reviewers:
+            return PushResult(0, None, held_back=chosen.held_back, no_room=shared.no_room)
         review: Review = step("open review", lambda: _open(tool, run, journal))
-        findings = [stored.finding for stored in store.findings_of(chosen.ids)]
+        findings = [stored.finding for stored in store.findings_of(list(shared.reviewers))]
         records = _records(store, run, {f.item_id for f in findings})
         urls: list[str] = []
         failures: list[Failure] = []
         for start in range(0, len(findings), chunk):
             batch = findings[start : start + chunk]
-            pushed: _Pushed = step(f"push {start}", partial(_push_chunk, tool, review, batch, records, journal))
+            pushed: _Pushed = step(f"push {start}", partial(_push_chunk, tool, review, batch, records, shared, journal))
             urls.extend(case.url for case in pushed[0])
             failures.extend(pushed[1])
             progress("pushing", len(urls) + len(failures), len(findings))
-        return PushResult(len(urls), review, tuple(urls), tuple(failures), chosen.held_back)
+        return PushResult(len(urls), review, tuple(urls), tuple(failures), chosen.held_back, shared.no_room)
 
     if not store.run(run.id).finished_at:
         raise DataError(
@@ -120,6 +130,27 @@ def choose(store: Store, run: Run, options: PushOptions, now: str) -> Choice:
     return Choice(likely[: options.limit], held_back)
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """Who judges what, by finding in order; ``no_room`` more that nobody can judge now."""
+
+    reviewers: Mapping[str, str]
+    no_room: int
+
+
+def _share(tool: AnnotationTool, store: Store, ids: Sequence[str], options: PushOptions) -> _Shared:
+    if not ids:
+        return _Shared({}, 0)
+    # A sample of which a part goes is none.
+    at_most = None if options.sample else options.open_per_reviewer
+    if options.reviewer == "anyone" and at_most is None:
+        ids = ids[: options.limit]  # somebody can judge each of them, so no further one will be needed
+    seating = tool.seats([stored.finding for stored in store.findings_of(ids)], options.reviewer)
+    people = share(seating, options.reviewer, store.awaited(tool.target), at_most)
+    seated = [(key, name) for key, name in zip(ids, people, strict=True) if name is not None]
+    return _Shared(dict(seated[: options.limit]), len(ids) - len(seated))
+
+
 def _open(tool: AnnotationTool, run: Run, journal: Journal) -> Review:
     review = tool.open_review(run.labels, f"Review: {run.title}")
     journal.store.put_review(run.target, review.ref, review.url, review.mode)
@@ -132,25 +163,31 @@ def _records(store: Store, run: Run, item_ids: set[str]) -> dict[str, Record]:
 
 
 def _push_chunk(
-    tool: AnnotationTool, review: Review, findings: Sequence[Finding], records: Mapping[str, Record], journal: Journal
+    tool: AnnotationTool,
+    review: Review,
+    findings: Sequence[Finding],
+    records: Mapping[str, Record],
+    shared: _Shared,
+    journal: Journal,
 ) -> _Pushed:
     store = journal.store
     # Checks of image files also find items that nobody has submitted, which no snapshot holds.
     others = {f.item_id for f in findings} - records.keys()
     known = {**records, **tool.read_records(others)} if others else records
     gone = [Failure(_name(f), "the item is gone") for f in findings if f.item_id not in known]
-    cases = [_case(f, known[f.item_id]) for f in findings if f.item_id in known]
+    cases = [_case(f, known[f.item_id], shared.reviewers[f.id]) for f in findings if f.item_id in known]
     pushed, failures = _push_cases(tool, review, cases)
     at = journal.now()
     for case in pushed:
-        store.record_push(case.finding_id, review.ref, case.ref, case.url, at)
+        reviewer = shared.reviewers[case.finding_id]
+        store.record_push(case.finding_id, review.ref, case.ref, case.url, at, reviewer=reviewer)
         if store.finding(case.finding_id).state in _TO_PUSH:
             store.transition(case.finding_id, Event.PUSH, at, "labelbridge", {"ref": case.ref})
     return pushed, (*gone, *failures)
 
 
-def _case(finding: Finding, record: Record) -> ReviewCase:
-    return ReviewCase(finding, record.item, context(finding, record))
+def _case(finding: Finding, record: Record, reviewer: str) -> ReviewCase:
+    return ReviewCase(finding, record.item, context(finding, record), reviewer)
 
 
 def _name(finding: Finding) -> str:

@@ -13,8 +13,8 @@ def recalled(store: Store, run_id: str, position: int, records: Sequence[Record]
     """Records of a page with what the run ``run_id`` knows of them, by item id; those that have changed are left out.
 
     A record has changed when its image has another address, or the work of its annotators is not the same: a model may
-    have been asked about their boxes. Items that were added or removed since move others to a neighbouring page, so
-    that is where they are looked for; one that has moved further is left out too, which costs only time.
+    have been asked about it. Items that were added or removed since move others to a neighbouring page, so that is
+    where they are looked for; one that has moved further is left out too, which costs only time.
     """
     found: dict[str, Record] = {}
     wanted = {record.item.id: record for record in records}
@@ -41,4 +41,5 @@ def _with_answers(record: Record, old: Record) -> Record:
         samples=old.samples,
         thumbnail=old.thumbnail,
         probes=old.probes,
+        notes=old.notes,
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bridge.core.annotations import Item, Record
+from bridge.core.annotations import Item, LabelSet, Record
 from bridge.core.class_balance import ClassBalance, count_balance
-from bridge.core.findings import ErrorType, Event, Finding, State, once_each
+from bridge.core.findings import ErrorType, Event, Finding, State, finding_id, once_each
 from bridge.core.fingerprints import thumbnail
 from bridge.core.objects import Workload, build_workload
 from bridge.core.team import Team, team_of
@@ -22,6 +22,7 @@ from bridge.flows.fixed import is_fixed, order_of
 from bridge.flows.independence import Independence
 from bridge.flows.progress import Progress
 from bridge.flows.recall import recalled
+from bridge.flows.relabeled import AcceptedFixes
 from bridge.flows.sources import PredictionSource
 from bridge.images import decode_small, size_of
 from bridge.scorers import RecordReview, Scorer, explain
@@ -30,6 +31,7 @@ from bridge.scorers.consensus_review import ConsensusReview, beside
 from bridge.scorers.data_checks import ImageFacts, check_images, check_records
 from bridge.scorers.in_sample import lowered
 from bridge.scorers.instance_review import InstanceReview
+from bridge.scorers.map_review import MapReview
 from bridge.scorers.near_duplicate_review import NearDuplicateReview, without_known
 from bridge.scorers.span_review import SpanReview
 from bridge.store import Store
@@ -48,14 +50,14 @@ _COMPARE_IMAGES = (ErrorType.INCONSISTENT_LABELS, ErrorType.LEAKAGE, ErrorType.N
 _SMALL = 64
 
 #: What is judged beside boxes and spans.
-_RECORD_REVIEWS: tuple[RecordReview, ...] = (ClassReview(), InstanceReview())
+_RECORD_REVIEWS: tuple[RecordReview, ...] = (ClassReview(), InstanceReview(), MapReview())
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
     """What a run saw. ``unpredicted`` items were submitted but no model looked at them: they are not scored.
 
-    ``probed`` boxes of the annotations a model was asked about.
+    ``probed`` boxes of the annotations a model was asked about; ``outlined`` objects were held against its class map.
     """
 
     items: int = 0
@@ -64,6 +66,7 @@ class Counts:
     predictions: int = 0
     unpredicted: int = 0
     probed: int = 0
+    outlined: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -73,6 +76,7 @@ class Counts:
             self.predictions + other.predictions,
             self.unpredicted + other.unpredicted,
             self.probed + other.probed,
+            self.outlined + other.outlined,
         )
 
 
@@ -155,10 +159,12 @@ def score(
 
     def journey(step: Step) -> ScoreResult:
         begun = step("begin", lambda: _begin(tool, source, scorer, journal, options))
+        fixes = AcceptedFixes.of(journal.store, tool.target)
         pages: list[_PageResult] = []
         cursor: str | None = None
         while True:
-            reading = partial(_page, tool, source, journal.store, begun, len(pages), cursor, page_size, options)
+            place = _Place(len(pages), cursor, page_size)
+            reading = partial(_page, tool, source, journal.store, fixes, begun, place, options)
             pages.append(step(f"page {len(pages)}", reading))
             progress("reading", sum(p.counts.items for p in pages), begun.info.items)
             cursor = pages[-1].next
@@ -192,26 +198,34 @@ def _begin(
     return _Begun(run_id, info, earlier)
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Which page of the target becomes which chunk of the run's snapshot."""
+
+    position: int
+    after: str | None
+    limit: int
+
+
 def _page(
     tool: AnnotationTool,
     source: PredictionSource,
     store: Store,
+    fixes: AcceptedFixes,
     begun: _Begun,
-    position: int,
-    after: str | None,
-    limit: int,
+    place: _Place,
     options: ScoreOptions,
 ) -> _PageResult:
-    page = tool.read_page(after, limit, model=source.model)
+    page = tool.read_page(place.after, place.limit, model=source.model)
     submitted = [record for record in page.records if record.submissions or record.problems]
-    known = recalled(store, begun.earlier, position, submitted) if begun.earlier else {}
+    known = recalled(store, begun.earlier, place.position, submitted) if begun.earlier else {}
     fresh, failures = source.attach([record for record in submitted if record.item.id not in known])
     known |= {record.item.id: record for record in fresh}
-    records = [known[record.item.id] for record in submitted]
+    records = [fixes.mark(known[record.item.id]) for record in submitted]
     # That an item names no image is told by its record.
     looks = [_look(tool, r.item) for r in page.records if r.item.image] if options.check_images else []
     records = _with_thumbnails(records, looks)
-    store.put_chunk(begun.run_id, position, records)
+    store.put_chunk(begun.run_id, place.position, records)
     counts = Counts(
         items=len(page.records),
         submissions=sum(len(r.submissions) for r in records),
@@ -219,6 +233,7 @@ def _page(
         predictions=sum(len(r.predictions) for r in records),
         unpredicted=sum(1 for r in records if r.submissions and not r.predicted_by),
         probed=sum(len(r.probes) for r in records),
+        outlined=sum(n.kind == "label" for r in records for n in r.notes),
     )
     return _PageResult(page.next, counts, tuple(facts for facts, _ in looks), tuple(failures))
 
@@ -269,12 +284,14 @@ def _judge(
     findings += check_images(target, facts)
     failures = tuple(f for p in pages for f in p.failures)
     workload = _workload(begun.info, records, counts, failures)
-    findings = once_each(findings + _review(begun.info, records, workload, scorer, options))
+    findings += suspicions(target, begun.info.labels, records, workload, scorer, options.keep)
+    findings = once_each(findings)
     same_file = {fact.item.id: fact.sha256 for fact in facts if fact.sha256 is not None}
     copies = NearDuplicateReview().find(target, begun.info.labels, records)
     findings += without_known([f for f in copies if f.score >= options.keep], same_file)
     independence = Independence.of(records, source, workload)
     team = team_of(begun.info.labels, records, findings)
+    findings = _under_former_ids(findings, store.former_ids(target))
     seconds = time.perf_counter() - begun_at
     _reopen_undone(store, target, findings, records, journal.now())
     put = store.put_findings(run_id, findings)
@@ -307,6 +324,7 @@ def _judge(
             "predictions": counts.predictions,
             "unpredicted": counts.unpredicted,
             "probed": counts.probed,
+            "outlined": counts.outlined,
             "findings": len(findings),
             "team": team.to_dict(),
             "independence": independence.to_dict(),
@@ -350,15 +368,30 @@ def _workload(info: TargetInfo, records: Sequence[Record], counts: Counts, failu
     return build_workload(target, info.labels, predicted)
 
 
-def _review(
-    info: TargetInfo, records: Sequence[Record], workload: Workload, scorer: Scorer, options: ScoreOptions
+def suspicions(
+    target: str, labels: LabelSet, records: Sequence[Record], workload: Workload, scorer: Scorer, keep: float
 ) -> list[Finding]:
-    target = info.target
+    """What is suspected of the submissions of some records, with a score of ``keep`` or more."""
     suspects = scorer.score(workload)
-    scored = explain.findings(workload, suspects.rows(suspects.score >= options.keep), scorer.name)
-    scored += SpanReview().find(target, info.labels, records)
-    findings = beside(ConsensusReview().find(target, info.labels, records), scored, records)
+    scored = explain.findings(workload, suspects.rows(suspects.score >= keep), scorer.name)
+    scored += SpanReview().find(target, labels, records)
+    findings = beside(ConsensusReview().find(target, labels, records), scored, records)
     for review in _RECORD_REVIEWS:
-        findings += review.find(target, info.labels, records)
+        findings += review.find(target, labels, records)
     findings = lowered(findings, records, independent=(ConsensusReview().name,))
-    return [finding for finding in findings if finding.score >= options.keep]
+    return [finding for finding in findings if finding.score >= keep]
+
+
+def _under_former_ids(findings: Sequence[Finding], former: Mapping[str, str]) -> list[Finding]:
+    """What is found of an object that was put back under another id is what was found of it before."""
+    return [
+        replace(
+            f,
+            id=finding_id(
+                f.target, f.item_id, f.submission_id, tuple(former.get(i, i) for i in f.annotation_ids), f.error, f.fix
+            ),
+        )
+        if former.keys() & f.annotation_ids
+        else f
+        for f in findings
+    ]

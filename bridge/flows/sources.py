@@ -9,12 +9,14 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bridge.core.annotations import Box, Item, Prediction, Probe, Record, Sample
+from bridge.core.annotations import Box, Item, MapNote, Prediction, Probe, Record, Sample, Shape, Tag
 from bridge.core.fingerprints import thumbnail
-from bridge.core.predictor import Detections, Predictor, region_scorer
+from bridge.core.predictor import ClassMap, Detections, Predictor, dense_predictor, region_scorer
 from bridge.core.provenance import Provenance
+from bridge.core.rle import encode_coco
 from bridge.errors import ImageError
 from bridge.flows.failures import Failure
+from bridge.flows.noting import is_outlined, note
 from bridge.flows.probing import ask, boxes_to_ask
 from bridge.images import decode
 from bridge.tools import AnnotationTool
@@ -152,8 +154,9 @@ class ModelPredictions:
 
     ``label_of`` maps the model's class names to the target's label names; classes that are not in it are dropped.
     ``threshold`` is what the predictor was loaded with; None where it is the model's own. ``origin`` is what the model
-    was trained on, where that is known. With ``probes``, a model that can is also asked about each box that people
-    drew.
+    was trained on, where that is known. With ``probes``, as scoring wants it, a model that can is also asked about each
+    box that people drew, and its class map about their outlines; and its masks and tags stay what they are, where
+    otherwise the box around them is a suggestion in any project.
     """
 
     reader: ImageReader
@@ -188,20 +191,29 @@ class ModelPredictions:
                 except ImageError as error:
                     failures.append(Failure(f"{record.item.name} (item {record.item.id})", str(error)))
                     done.append(_unpredicted(record))
-            for record, image, found in zip(readable, images, self.predictor.predict(images), strict=True):
-                done.append(self._with(record, image, found))
+            for record, image, (found, chances) in zip(readable, images, self._look(images), strict=True):
+                done.append(self._with(record, image, found, chances))
         order = {record.item.id: k for k, record in enumerate(records)}
         return sorted(done, key=lambda record: order[record.item.id]), failures
 
-    def _with(self, record: Record, image: npt.NDArray[np.uint8], found: Detections) -> Record:
+    def _look(self, images: Sequence[npt.NDArray[np.uint8]]) -> Sequence[tuple[Detections, ClassMap | None]]:
+        dense = dense_predictor(self.predictor) if self.probes else None
+        if dense is not None:
+            return dense.predict_dense(images)
+        return [(found, None) for found in self.predictor.predict(images)]
+
+    def _with(
+        self, record: Record, image: npt.NDArray[np.uint8], found: Detections, chances: ClassMap | None
+    ) -> Record:
+        record = replace(record, item=replace(record.item, height=image.shape[0], width=image.shape[1]))
         return replace(
             record,
-            item=replace(record.item, height=image.shape[0], width=image.shape[1]),
-            predictions=self._predictions(found),
+            predictions=self._predictions(record, found),
             predicted_by=(self.predictor.name,),
             samples=(self._sample(record.item, image),),
             thumbnail=thumbnail(image).tobytes(),
             probes=self._probes(record, image),
+            notes=self._notes(record, chances),
         )
 
     def _sample(self, item: Item, image: npt.NDArray[np.uint8]) -> Sample:
@@ -214,14 +226,27 @@ class ModelPredictions:
         boxes = boxes_to_ask(record, set(self.label_of.values()))
         return ask(scorer, image, boxes, self.label_of, self.predictor.classes)
 
-    def _predictions(self, found: Detections) -> tuple[Prediction, ...]:
+    def _notes(self, record: Record, chances: ClassMap | None) -> tuple[MapNote, ...]:
+        if chances is None or not is_outlined(record):
+            return ()
+        return note(record, chances, self.label_of, self.predictor.classes)
+
+    def _predictions(self, record: Record, found: Detections) -> tuple[Prediction, ...]:
         names = [self.label_of.get(name) for name in self.predictor.classes]
-        rows = zip(found.xyxy.tolist(), found.label.tolist(), found.confidence.tolist(), strict=True)
+        rows = zip(self._shapes(record, found), found.label.tolist(), found.confidence.tolist(), strict=True)
         return tuple(
-            Prediction(label, Box(*xyxy), confidence, self.predictor.name)
-            for xyxy, index, confidence in rows
+            Prediction(label, shape, confidence, self.predictor.name)
+            for shape, index, confidence in rows
             if (label := names[index]) is not None
         )
+
+    def _shapes(self, record: Record, found: Detections) -> Sequence[Shape]:
+        if self.probes and self.predictor.kind == "tag":
+            return [Tag()] * len(found.xyxy)
+        if self.probes and self.predictor.kind == "mask" and is_outlined(record):
+            height, width = record.item.height or 0, record.item.width or 0
+            return [encode_coco(mask.full(height, width)) for mask in found.masks]
+        return [Box(*xyxy) for xyxy in found.xyxy.tolist()]
 
 
 def _unpredicted(record: Record) -> Record:

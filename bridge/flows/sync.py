@@ -1,4 +1,4 @@
-"""SYNC: verdicts come home, accepted fixes are written, and each fixed object is looked at again."""
+"""SYNC: verdicts come home, accepted fixes are written and judged again, and what was withdrawn leaves the tool."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
-from bridge.core.findings import UNDECIDED, Event, State, Verdict
+from bridge.core.annotations import shape_to_list
+from bridge.core.findings import UNDECIDED, Event, Finding, State, Verdict
 from bridge.core.moments import parse_moment
 from bridge.errors import DataError, NotFound
 from bridge.flows.durable import Step
 from bridge.flows.failures import Failure
 from bridge.flows.fixed import is_fixed, order_of
 from bridge.flows.progress import Progress
+from bridge.flows.rejudge import still_suspected
 from bridge.flows.score import Journal
-from bridge.tools import AnnotationTool, Outcome, Review
+from bridge.tools import AnnotationTool, FixNote, Outcome, Review
 
 _OVERLAP = timedelta(minutes=5)
 """Answers this much older than the latest one known are read again: a tool may show one later than it dates it."""
@@ -27,6 +30,8 @@ class SyncResult:
     """What changed now. ``verdicts`` counts new answers by decision, ``fixes`` outcomes of writing them.
 
     ``foreign`` counts the answers about findings that are not in this data folder: several people may push to one tool.
+    ``withdrawn`` findings were taken out of review. ``doubted`` names fixes that are as a person wanted them, and that
+    the formulas would still suspect.
     """
 
     verdicts: dict[str, int]
@@ -36,10 +41,12 @@ class SyncResult:
     conflicts: tuple[str, ...]
     failures: tuple[Failure, ...]
     foreign: int = 0
+    withdrawn: int = 0
+    doubted: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
-        return bool(self.verdicts or self.fixes or self.verified or self.reopened)
+        return bool(self.verdicts or self.fixes or self.verified or self.reopened or self.withdrawn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,12 @@ class _Read:
 class _Written:
     outcomes: tuple[str, ...]
     conflicts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    states: dict[str, int]
+    doubted: tuple[str, ...]
 
 
 def sync(
@@ -77,12 +90,13 @@ def sync(
             written.append(step(f"fix {start}", partial(_fix, tool, accepted[start : start + chunk], journal)))
             progress("writing fixes", min(start + chunk, len(accepted)), len(accepted))
         applied: list[str] = step("applied", lambda: _in_state(journal, target, State.APPLIED))
-        checked: list[Counter[str]] = []
+        checked: list[_Checked] = []
         for start in range(0, len(applied), chunk):
             checked.append(step(f"verify {start}", partial(_verify, tool, applied[start : start + chunk], journal)))
             progress("verifying", min(start + chunk, len(applied)), len(applied))
+        withdrawn = sum(step(f"withdraw {n}", partial(_withdraw, tool, r, journal)) for n, r in enumerate(reviews))
         outcomes = Counter(o for w in written for o in w.outcomes)
-        again = sum(checked, Counter[str]())
+        again = sum((Counter(c.states) for c in checked), Counter[str]())
         return SyncResult(
             verdicts=read.verdicts,
             fixes=dict(outcomes),
@@ -91,6 +105,8 @@ def sync(
             conflicts=tuple(c for w in written for c in w.conflicts),
             failures=read.failures,
             foreign=read.foreign,
+            withdrawn=withdrawn,
+            doubted=tuple(d for c in checked for d in c.doubted),
         )
 
     return journal.durable.run(f"sync {target}", [r.ref for r in reviews], journey)
@@ -139,7 +155,8 @@ def _take(verdict: Verdict, journal: Journal) -> bool:
     if is_written and (event is Event.REJECT or (verdict.fix or stored.finding.fix) != order_of(stored).fix):
         raise DataError(
             f"{verdict.reviewer} changed the answer to finding {verdict.finding_id} after its fix was written",
-            todo=f"Change item {stored.finding.item_name} by hand in the tool if that is meant",
+            todo=f"If that is meant, run `labelbridge undo {stored.finding.target} {verdict.finding_id}`, or change "
+            f"item {stored.finding.item_name} by hand in the tool",
         )
     return True
 
@@ -163,10 +180,14 @@ def _fix(tool: AnnotationTool, ids: Sequence[str], journal: Journal) -> _Written
     orders = [order_of(store.finding(i)) for i in ids]
     outcomes: list[str] = []
     conflicts: list[str] = []
-    for order, result in zip(orders, tool.apply_fixes(orders), strict=True):
+
+    def note(change: FixNote) -> None:
+        store.plan_fix(change.finding_id, change.before, change.after, journal.now())
+
+    for order, result in zip(orders, tool.apply_fixes(orders, note), strict=True):
         at = journal.now()
         event = Event.CONFLICT if result.outcome is Outcome.CONFLICT else Event.APPLY
-        before = {"label": order.finding.label, "revisions": list(order.finding.revisions)}
+        before = _before(order.finding)
         store.record_fix(order.finding.id, result.outcome, result.message, before, order.fix.to_dict(), at)
         if store.finding(order.finding.id).state is State.ACCEPTED:
             store.transition(order.finding.id, event, at, "labelbridge", {"message": result.message})
@@ -176,16 +197,46 @@ def _fix(tool: AnnotationTool, ids: Sequence[str], journal: Journal) -> _Written
     return _Written(tuple(outcomes), tuple(conflicts))
 
 
-def _verify(tool: AnnotationTool, ids: Sequence[str], journal: Journal) -> Counter[str]:
-    """Read the fixed items again; a fix that is not there any more reopens its finding."""
+def _before(finding: Finding) -> dict[str, Any]:
+    shape = finding.current_shape
+    return {
+        "submission": finding.submission_id,
+        "objects": list(finding.annotation_ids),
+        "label": finding.label,
+        "shape": None if shape is None else shape_to_list(shape),
+        "revisions": list(finding.revisions),
+    }
+
+
+def _verify(tool: AnnotationTool, ids: Sequence[str], journal: Journal) -> _Checked:
+    """Read the fixed items again, and judge those whose fix is there; one that is not there reopens its finding.
+
+    A person's answer outranks the scorer: where the formulas would still suspect what somebody wanted, that is noted
+    with the finding and told once, and the finding is verified all the same.
+    """
     store = journal.store
     every = [store.finding(i) for i in ids]
     # Those in another state were judged by an attempt that was cut off.
     counts: Counter[str] = Counter(s.state for s in every if s.state is not State.APPLIED)
     left = [s for s in every if s.state is State.APPLIED]
     records = tool.read_records({s.finding.item_id for s in left}) if left else {}
+    held = [s for s in left if is_fixed(order_of(s), records.get(s.finding.item_id))]
+    doubts = still_suspected(store, held, records)
+    holds = {s.finding.id for s in held}
     for stored in left:
-        holds = is_fixed(order_of(stored), records.get(stored.finding.item_id))
-        event = Event.VERIFY if holds else Event.REOPEN
-        counts[store.transition(stored.finding.id, event, journal.now(), "labelbridge", {})] += 1
-    return counts
+        key = stored.finding.id
+        event = Event.VERIFY if key in holds else Event.REOPEN
+        detail = {"still_suspected": doubts[key]} if key in doubts else {}
+        counts[store.transition(key, event, journal.now(), "labelbridge", detail)] += 1
+    doubted = [s.finding for s in held if s.finding.id in doubts]
+    return _Checked(
+        dict(counts), tuple(f"{f.item_name}: still {f.error} to the scorer ({doubts[f.id]:.2f})" for f in doubted)
+    )
+
+
+def _withdraw(tool: AnnotationTool, review: Review, journal: Journal) -> int:
+    """Take out of a review what stands there for nothing, unless somebody has begun to judge it."""
+    store = journal.store
+    ids = store.to_withdraw(tool.target, review.ref)
+    gone = tool.withdraw_cases(review, ids) if ids else set()
+    return sum(store.record_withdrawal(i, review.ref, journal.now()) for i in ids if i in gone)

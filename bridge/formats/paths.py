@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from bridge.errors import ImageError, UsageError
+from bridge.errors import DataError, ImageError, UsageError
 from bridge.images import SUFFIXES
 
 
@@ -69,6 +69,20 @@ def find_inside(roots: Iterable[Path], written: str, name: str, *others: str) ->
         expected=f"a file {written} in {_listed(roots)}",
         todo="Name the folder that holds the images with --images",
     )
+
+
+def refuse_outside(file: Path, folder: Path) -> None:
+    """See that a file of labels or names, found in a dataset, is part of it.
+
+    Raises:
+        DataError: it is a link that leads out of ``folder``, or no file that ends, such as a pipe.
+    """
+    if not file.is_file() or not file.resolve().is_relative_to(folder.resolve()):
+        raise DataError(
+            f"{file} leads out of the dataset, or is no file",
+            expected=f"a file inside {folder}",
+            todo="Copy the file into the dataset",
+        )
 
 
 def image_roots(given: Path | None, customary: Iterable[Path]) -> tuple[Path, ...]:

@@ -19,8 +19,8 @@ from defusedxml.common import DefusedXmlException
 from bridge.core.annotations import Annotation, Box, Item, LabelSet, Problem, Record, Submission
 from bridge.core.findings import ErrorType
 from bridge.core.splits import TEST, TRAIN, VAL, split_of_path
-from bridge.errors import UsageError
-from bridge.formats.paths import find_inside, image_roots, need_exists, unique_names
+from bridge.errors import DataError, UsageError
+from bridge.formats.paths import find_inside, image_roots, need_exists, refuse_outside, unique_names
 from bridge.images import SUFFIXES
 
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "imgs", "")
@@ -62,7 +62,7 @@ class VocDataset:
         labels: set[str] = set()
         written: list[str] = []
         for file, item_id in zip(files, ids, strict=True):
-            root = _parse(file)
+            root = _parse(file, folder)
             own = "" if isinstance(root, str) else _text(root, "filename")
             written.append(_with_folder(item_id, own or f"{file.stem}.jpg"))
             if not isinstance(root, str):
@@ -95,7 +95,7 @@ class VocDataset:
     def _record(self, position: int) -> Record:
         item_id, name, image = self._ids[position], self._names[position], self._images[position]
         split = self._splits.get(item_id) or split_of_path(item_id)
-        root = _parse(self._folder / f"{item_id}.xml")
+        root = _parse(self._folder / f"{item_id}.xml", self._folder)
         if isinstance(root, str):
             return Record(
                 Item(item_id, name, image, split=split), problems=(Problem(ErrorType.DEGENERATE_SHAPE, root),)
@@ -126,10 +126,13 @@ def _object(annotation_id: str, entry: Element, submission: str) -> Annotation |
     return Annotation(annotation_id, name, Box(x1 - 1, y1 - 1, right, bottom))
 
 
-def _parse(file: Path) -> Element | str:
+def _parse(file: Path, folder: Path) -> Element | str:
     """The root of an XML file, or a sentence about why there is none."""
     try:
+        refuse_outside(file, folder)
         root: Element | None = ElementTree.parse(file).getroot()
+    except DataError as error:
+        return str(error)
     except DefusedXmlException:
         return f"{file.name} defines XML entities, which are not followed"
     except (ParseError, ValueError, LookupError) as error:

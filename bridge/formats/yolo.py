@@ -21,8 +21,9 @@ from bridge.core.findings import ErrorType
 from bridge.core.geometry import envelope
 from bridge.core.splits import split_of_path
 from bridge.errors import DataError, ImageError, UsageError
-from bridge.formats.paths import find_inside, image_files, image_roots, need_exists, unique_names
+from bridge.formats.paths import find_inside, image_files, image_roots, need_exists, refuse_outside, unique_names
 from bridge.images import size_of_file
+from bridge.yaml_text import load_yaml
 
 _NAME_FILES = ("classes.txt", "obj.names", "*.names", "names.txt", "labels/classes.txt")
 _LABEL_FOLDERS = ("labels", "obj_train_data", "")
@@ -53,6 +54,7 @@ class YoloDataset:
     _classes: tuple[str, ...]
     _pairs: tuple[_Pair, ...]
     _names: tuple[str, ...]
+    _folder: Path
     _root: Path
     _by_id: dict[str, int]
 
@@ -81,6 +83,7 @@ class YoloDataset:
             _classes=classes,
             _pairs=pairs,
             _names=tuple(unique_names([pair.image or pair.id for pair in pairs])),
+            _folder=folder,
             _root=root,
             _by_id={pair.id: position for position, pair in enumerate(pairs)},
         )
@@ -115,7 +118,7 @@ class YoloDataset:
         if pair.labels is None:
             return Record(item)
         try:
-            text = _read_text(pair.labels)
+            text = _read_text(pair.labels, self._folder)
         except DataError as error:
             return Record(item, problems=(Problem(ErrorType.DEGENERATE_SHAPE, str(error)),))
         annotations: list[Annotation] = []
@@ -198,7 +201,7 @@ def _from_folders(root: Path, place: Path, labels: Path) -> Iterator[_Pair]:
 
 def _from_list(root: Path, listing: Path) -> Iterator[_Pair]:
     """The images that a text file lists, one path per line."""
-    for line in _read_text(listing).splitlines():
+    for line in _read_text(listing, root).splitlines():
         path = _without_dots(line.strip())
         if path.parts:
             text = (_twin(root / path.parent) / path.name).with_suffix(".txt")
@@ -244,7 +247,8 @@ def _as_list(value: object) -> list[str]:
     return [str(v) for v in values if v]
 
 
-def _read_text(file: Path) -> str:
+def _read_text(file: Path, folder: Path) -> str:
+    refuse_outside(file, folder)
     try:
         return file.read_bytes().decode("utf-8-sig", errors="replace")
     except OSError as error:
@@ -266,8 +270,8 @@ def _find_config(path: Path) -> Path | None:
 
 def _read_config(file: Path) -> Mapping[str, Any]:
     try:
-        config = yaml.safe_load(file.read_bytes())
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        config = load_yaml(file.read_bytes())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"{file} is not YAML: {error}") from error
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
@@ -296,7 +300,7 @@ def _file_names(folder: Path) -> tuple[str, ...]:
         raise UsageError(
             f"{folder} has no file with the class names", expected="data.yaml, classes.txt or obj.names in it"
         )
-    lines = _read_text(file).rstrip().splitlines()
+    lines = _read_text(file, folder).rstrip().splitlines()
     if not lines:
         raise DataError(f"{file} is empty", expected="one class name per line")
     return tuple(line.strip() or f"class {k}" for k, line in enumerate(lines))

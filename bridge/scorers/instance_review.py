@@ -1,10 +1,10 @@
 """Polygons and masks held against predicted ones: missing, extra, of the wrong class, badly outlined, split, merged.
 
 Judged are submissions with a polygon or a mask, or with nothing at all, on items that were looked at by a model which
-predicts such shapes. The formulas are those of :mod:`bridge.scorers.object_review` with the IoU of pixels in place of
-that of boxes, so that the two lists can be one, and with more ways in which a shape may be wrong. ``p`` is the
-prediction of the same class that backs ``g`` best, *usual* the median over the labels of a class, drawn in by ten more
-labels::
+predicts such shapes, save those that :mod:`bridge.scorers.map_review` judges. The formulas are those of
+:mod:`bridge.scorers.object_review` with the IoU of pixels in place of that of boxes, so that the two lists can be one,
+and with more ways in which a shape may be wrong. ``p`` is the prediction of the same class that backs ``g`` best,
+*usual* the median over the labels of a class, drawn in by ten more labels::
 
     extra(g)     = max(0, usual backing of the class - best backing of g) ** 2 * (1 - cover of g)
     missing(p)   = confidence(p) * max(0, 1 - best IoU of p with any label / 0.5) * (1 - cover of p)
@@ -47,6 +47,7 @@ from bridge.core.objects import Unit
 from bridge.core.pixels import boundary_iou, fill_polygon, holes, parts
 from bridge.core.rle import decode_coco
 from bridge.errors import DataError
+from bridge.outlines import as_drawn
 from bridge.scorers.explain import one_finding
 from bridge.scorers.usual import telling, usual
 
@@ -74,6 +75,7 @@ class InstanceReview:
     def find(self, target: str, labels: LabelSet, records: Sequence[Record]) -> list[Finding]:
         """Every suspicion above 0, in the order of the records."""
         index = labels.index()
+        records = [record for record in records if not record.notes]
         outlines = [_pixels(record, record.predictions, index) for record in records]
         if not any(outlines):
             return []  # a model of boxes or tags says nothing about outlines, by its silence neither
@@ -255,11 +257,20 @@ def _judge(
         if chance > 0:
             sees = f"The model sees {seen.of.label} here ({_confidence(seen):.2f}), but "
             reason = sees + ("one label covers it and another." if p in inside_merged else "nothing is labelled.")
-            fix = Fix("add", seen.of.label, seen.of.shape)
+            fix = Fix("add", seen.of.label, _suggested(sheet, p, -1))
             place = (target, sheet.unit, ErrorType.MISSING, None, seen.of.label, chance)
             findings.append(one_finding(*place, reason, fix, scorer, _evidence(sheet, -1, p)))
     # Predictions that are equal to the pixel are one finding.
     return list({f.id: f for f in sorted(findings, key=lambda f: f.score)}.values())
+
+
+def _suggested(sheet: _Sheet, p: int, g: int) -> Shape:
+    """What is seen, in the form in which the label (-1: the submission) was drawn."""
+    shape = sheet.predicted[p].of.shape
+    drawn = sheet.unit.submission.annotations
+    if g >= 0:
+        drawn = tuple(a for a in drawn if a is sheet.given[g].of)
+    return as_drawn(shape, drawn) if isinstance(shape, Mask) else shape
 
 
 _Suspicion = tuple[ErrorType, float, Fix, int, str]
@@ -286,7 +297,7 @@ def _suspicions(
         claim = f"the model says {seen.of.label} ({_confidence(seen):.2f}) at IoU {sheet.iou[g, p]:.2f}"
         out.append((ErrorType.WRONG_CLASS, max(0.0, lead), Fix("relabel", seen.of.label, given.of.shape), p, claim))
     if own >= 0:
-        fix = Fix("reshape", kind, sheet.predicted[own].of.shape)
+        fix = Fix("reshape", kind, _suggested(sheet, own, g))
         loose = min(1.0, 2 * max(0.0, 1 - float(sheet.fit[g]) / float(usual_fit[given.label])))
         hollow, stray = _defects(given.crop, sheet.predicted[own].crop)
         for share, claim in (
@@ -300,12 +311,12 @@ def _suspicions(
             out.append((ErrorType.IMPRECISE, float(backing[own]) * share, fix, own, claim))
     if g in cuts.merged:
         whole, chance = cuts.merged[g]
-        fix = Fix("reshape", kind, sheet.predicted[whole[0]].of.shape)
+        fix = Fix("reshape", kind, _suggested(sheet, whole[0], g))
         out.append((ErrorType.IMPRECISE, chance, fix, whole[0], f"the model sees {len(whole)} objects in it"))
     if g in cuts.split:
         p, chance, is_largest = cuts.split[g]
         error = ErrorType.IMPRECISE if is_largest else ErrorType.EXTRA
-        fix = Fix("reshape", kind, sheet.predicted[p].of.shape) if is_largest else Fix("delete")
+        fix = Fix("reshape", kind, _suggested(sheet, p, g)) if is_largest else Fix("delete")
         out.append((error, chance, fix, p, "it is one of several labels on what the model sees as one object"))
     highest: list[_Suspicion] = []
     for error in (ErrorType.EXTRA, ErrorType.WRONG_CLASS, ErrorType.IMPRECISE):

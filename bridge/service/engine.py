@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.errors import LabelbridgeError
 from bridge.flows.durable import Step, Stopped, configure_dbos
+from bridge.store.engine import explained
 
 #: Takes the journey of a name through a target, in steps, and says in a sentence what came of it.
 Work = Callable[[str, str, Step], str]
 
 _CUT_OFF = ("PENDING", "ENQUEUED")
 _POLL_S = 0.05
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What the database of the checkpoints says, in our words."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise explained(error, "of the checkpoints") from error
 
 
 class Engine:
@@ -36,8 +49,13 @@ class Engine:
         self._work = work
         self._stopped = threading.Event()
 
+    @_told()
     def start(self) -> None:
-        """Ready for :meth:`run`. A process can have one engine at a time."""
+        """Ready for :meth:`run`. A process can have one engine at a time.
+
+        Raises:
+            StoreError: the checkpoints cannot be read or written.
+        """
         from dbos import DBOS
 
         # A name of its own for each process: DBOS would take up by itself what an earlier one of the same name left.
@@ -50,11 +68,13 @@ class Engine:
         self._workflow = run
         DBOS.launch()
 
+    @_told()
     def run(self, journey: str, target: str) -> str:
         """Run a journey through a target, or go on with the one that was cut off. The caller holds the target.
 
         Raises:
             LabelbridgeError: whatever a step raised; the next time, it starts from its beginning.
+            StoreError: the checkpoints cannot be read or written; the next time, it goes on.
         """
         from dbos import DBOS, SetWorkflowID
 

@@ -43,7 +43,7 @@ class LabelStudioHook:
     def read(self, body: Mapping[str, Any], place: str) -> Told | None:
         del place
         event = body.get("action")
-        if event not in _EVENTS:
+        if not isinstance(event, str) or event not in _EVENTS:
             return None
         project = body.get("project")
         number = project.get("id") if isinstance(project, dict) else None

@@ -12,6 +12,7 @@ from typing import Any, cast
 from bridge import wiring
 from bridge.clients import Clients
 from bridge.core.changes import ChangeKind
+from bridge.core.findings import State
 from bridge.core.policy import Journey
 from bridge.core.predictor import Predictor
 from bridge.errors import ConfigError, DataError
@@ -80,7 +81,7 @@ class Journeys:
         model = self._models.load(project.model, settings.device)
         mapping = wiring.map_labels(tool, model, project.model.label_map)
         source = wiring.model_source(tool, model, mapping, settings, project.model.threshold)
-        result = prelabel(tool, source, durable=Inline(step), page_size=settings.push_chunk, progress=silent)
+        result = prelabel(tool, source, self._journal(step), page_size=settings.push_chunk, progress=silent)
         step("strike", lambda: self._store.strike(tool.target, "new", seen))
         self._tell(tool.target, result.failures)
         return f"{result.written} of {result.items} items pre-labelled: {result.predictions} suggestions"
@@ -140,8 +141,9 @@ class Journeys:
         tool, step, settings = target.tool, target.step, self._plan.settings
         begun = step("begun", lambda: self._now().isoformat())
         places = step("places", lambda: self._store.reviews_of(tool.target))
+        accepted = step("accepted", lambda: len(self._store.findings(tool.target, states=(State.ACCEPTED,), limit=1)))
         outcome = "nothing is up for review"
-        if places:
+        if places or accepted:
             reviews = [Review(place.ref, place.url, created=False, mode=place.mode) for place in places]
             result = sync(tool, reviews, self._journal(step), chunk=settings.push_chunk, progress=silent)
             if isinstance(tool, Cvat):

@@ -39,7 +39,7 @@ CLOCK_SKEW = timedelta(days=1)
 """A tool's clock may be so far ahead of ours, and hints are kept for that much longer than the window."""
 
 _BODY_S = 5.0
-_ANSWER_S = 0.08
+_ANSWER_S = 0.06
 _STATUS = {
     Fate.FORGED: 401,
     Fate.STALE: 409,
@@ -160,6 +160,8 @@ class _Door:
             fate, told = await self._receive(request), {}
         except Refusal as refusal:
             fate, told = refusal.fate, refusal.error.as_dict()
+        except LabelbridgeError as error:
+            fate, told = Fate.FAILED, error.as_dict()
         self._fates[fate].inc()
         self._seconds.observe(time.perf_counter() - began)
         return _json(_STATUS.get(fate, 200), {"outcome": fate, **told})
@@ -245,8 +247,6 @@ class _Door:
             raise Refusal(Fate.LATE, StoreError("the database is busy; it is stored later", todo=_POLLING)) from None
         except QueueFull:
             raise Refusal(Fate.FULL, StoreError("too many webhooks wait to be stored", todo=_POLLING)) from None
-        except LabelbridgeError as error:
-            raise Refusal(Fate.FAILED, error) from None
 
     def _too_large(self) -> DataError:
         return DataError(f"the body has more than {self._hook.max_body_bytes:,} bytes", todo=_POLLING)

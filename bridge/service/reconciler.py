@@ -22,8 +22,6 @@ from bridge.service.rhythm import Rhythm, ServerState
 from bridge.store import Hint, Store
 from bridge.tools import AnnotationTool, Changes
 
-#: What a receiver in another process stored is seen after so many seconds at the latest.
-_IDLE_S = 1.0
 _HINTS = 500
 _TOOLS = {"label-studio": "ls", "cvat": "cvat"}
 #: What events of CVAT are about when a reviewer answers beside an issue.
@@ -128,7 +126,7 @@ class Reconciler:
         """Poll what is due, wait for it, and answer with the targets in which something new waits."""
         changed = self.step()
         while any(watch.is_running for watch in self._watches.values()):
-            self._wake.wait(_IDLE_S)
+            self._wake.wait(self._rhythm.idle_s)
             self._wake.clear()
             changed |= self._collect()
         return changed
@@ -149,11 +147,11 @@ class Reconciler:
 
     def idle_s(self) -> float:
         """Seconds until there may be something to do, were there no webhooks and no running polls."""
-        now = self._monotonic()
+        now, longest = self._monotonic(), self._rhythm.idle_s
         waiting = [w for w in self._watches.values() if not w.is_running]
-        due = min((max(w.due, w.server.rests_until) for w in waiting), default=now + _IDLE_S)
+        due = min((max(w.due, w.server.rests_until) for w in waiting), default=now + longest)
         # What is due and does not run yet waits for a thread, and so for a poll that ends.
-        return min(max(due - now, 0.0) or _IDLE_S, _IDLE_S)
+        return min(max(due - now, 0.0) or longest, longest)
 
     # --- polls ------------------------------------------------------------------------------------------------------
 
@@ -237,7 +235,7 @@ class Reconciler:
         now = self._monotonic()
         if isinstance(error, ToolUnreachable):
             watch.server.failed(error, now)
-            pause = max(pause, watch.server.rests_until - now)
+            pause = max(pause, min(error.retry_after_s or 0.0, self._rhythm.obey_s))
         elif not isinstance(error, LabelbridgeError):
             self._log.error("poll_broke", target=watch.target, exc_info=error)
         watch.due = now + pause

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bridge.errors import ToolBusy, ToolUnreachable
+from bridge.errors import ToolUnreachable
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class Rhythm:
         retry_s, longest_retry_s: the first pause after a failure, and the longest.
         longest_rest_s: the longest pause between two attempts to find out whether a server is back.
         obey_s: a server that asks for a longer pause than this is asked again nevertheless.
+        idle_s: what a receiver in another process has stored is seen after so many seconds at the latest.
         share: a look takes at most this share of a target's time, so that a slow one does not hold a thread for long.
         at_once: looks at one server at the same time.
     """
@@ -30,6 +31,7 @@ class Rhythm:
     longest_retry_s: float = 600.0
     longest_rest_s: float = 60.0
     obey_s: float = 3600.0
+    idle_s: float = 1.0
     share: float = 0.2
     at_once: int = 4
 
@@ -42,8 +44,8 @@ class Rhythm:
 class ServerState:
     """Whether a server can be asked. Times are seconds of any clock that never goes back.
 
-    After a failure one look at a time finds out whether it was the server or just one of its targets. The first such
-    look follows at once, unless the server itself asked for a pause; the further ones after longer and longer pauses.
+    After a failure one look at a time finds out whether it was the server or just one of its targets. Once another look
+    failed too, the server is left alone: as long as it asked for, and longer each time.
     """
 
     def __init__(self, rhythm: Rhythm, chance: Callable[[], float]) -> None:
@@ -61,7 +63,8 @@ class ServerState:
 
     def failed(self, error: ToolUnreachable, now: float) -> None:
         self._failures += 1
-        counted = self._failures if isinstance(error, ToolBusy) else self._failures - 1
-        rest = self._rhythm.after_failures(counted, self._chance()) if counted else 0.0
+        if self._failures == 1:
+            return
+        rest = self._rhythm.after_failures(self._failures - 1, self._chance())
         asked = min(error.retry_after_s or 0.0, self._rhythm.obey_s)
         self.rests_until = max(self.rests_until, now + max(min(rest, self._rhythm.longest_rest_s), asked))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from bridge import wiring
@@ -71,6 +73,7 @@ def stop_when_terminated() -> None:
 @contextmanager
 def _working(plan: Plan, store: Store, log: Log) -> Iterator[Callable[[], None]]:
     """Watch and work; hands out what wakes the watch."""
+    _note_policies(plan, store)
     journeys = Journeys(plan, store, now=utc_now, log=log)
     engine = Engine(wiring.checkpoints_url(plan.settings), wiring.program_version(), journeys.take)
     policies = {target: project.policy for target, project in plan.projects.items()}
@@ -104,6 +107,15 @@ def _working(plan: Plan, store: Store, log: Log) -> Iterator[Callable[[], None]]
         dispatcher.stop()
         watching.join()
         working.join()
+
+
+def _note_policies(plan: Plan, store: Store) -> None:
+    """What is done by itself from now on, into the audit log, where that is not what was done before."""
+    for target, project in plan.projects.items():
+        told = json.dumps(
+            {"policy": asdict(project.policy), "model": project.model.detector or "embedded"}, default=str
+        )
+        store.note("policy", target, json.loads(told), utc_now().isoformat(timespec="seconds"))
 
 
 @contextmanager

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from bridge.store.chain import Mark
 from bridge.store.rows import (
     AuditEvent,
     FindingHead,
@@ -22,6 +23,7 @@ from bridge.store.rows import (
     StoredFinding,
     WaitingHint,
     Watch,
+    WrittenFix,
 )
 from bridge.store.store import Store
 
@@ -31,6 +33,7 @@ __all__ = [
     "FixRecord",
     "Hint",
     "JudgedFinding",
+    "Mark",
     "PrecisionRow",
     "Push",
     "PutCounts",
@@ -42,4 +45,5 @@ __all__ = [
     "StoredFinding",
     "WaitingHint",
     "Watch",
+    "WrittenFix",
 ]

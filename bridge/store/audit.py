@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from bridge.errors import StoreError
+from bridge.store.chain import Chain, Mark, event_hash, span
 from bridge.store.engine import insert_many
 from bridge.store.rows import AuditEvent
 from bridge.store.tables import event_head, events
 from bridge.store.texts import dump, load
-
-#: What the first event names as the hash before it.
-GENESIS = "0" * 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +43,28 @@ def append(db: Connection, entries: Iterable[Entry]) -> None:
             "detail": dump(dict(entry.detail)),
             "prev_hash": previous,
         }
-        previous = row["hash"] = _hash(row)
+        previous = row["hash"] = event_hash(row)
         rows.append(row)
     if rows:
         insert_many(db, insert(events), rows)
         db.execute(update(event_head).where(event_head.c.id == 1).values(seq=seq, hash=previous))
 
 
-def head(db: Connection) -> tuple[int, str]:
+def note(db: Connection, entry: Entry) -> bool:
+    """Add an event, unless the last of its kind and subject says the same."""
+    query = select(events.c.detail).where(events.c.subject == entry.subject, events.c.kind == entry.kind)
+    last = db.execute(query.order_by(events.c.seq.desc()).limit(1)).scalar()
+    if last == dump(dict(entry.detail)):
+        return False
+    append(db, [entry])
+    return True
+
+
+def head(db: Connection) -> Mark:
     row = db.execute(select(event_head.c.seq, event_head.c.hash).where(event_head.c.id == 1)).one_or_none()
     if row is None:
         raise StoreError("the end mark of the audit log was removed", todo="Put a backup of the store in its place")
-    return row.seq, row.hash
+    return Mark(row.seq, row.hash)
 
 
 def select_events(db: Connection, subject: str | None, limit: int | None) -> list[AuditEvent]:
@@ -65,51 +73,46 @@ def select_events(db: Connection, subject: str | None, limit: int | None) -> lis
         query = query.where(events.c.subject == subject)
     if limit is not None:
         query = query.limit(limit)
-    found = [AuditEvent(**{**row, "detail": load(row["detail"])}) for row in db.execute(query).mappings()]
-    return found[::-1]
+    return [_event(row) for row in db.execute(query).mappings()][::-1]
 
 
-def verify(db: Connection) -> list[str]:
+def rows_from(db: Connection, first: int, limit: int) -> list[dict[str, Any]]:
+    """At most so many events from number ``first`` on, as they are stored: ``detail`` is a text."""
+    query = select(events).where(events.c.seq >= first).order_by(events.c.seq).limit(limit)
+    return [dict(row) for row in db.execute(query).mappings()]
+
+
+def verify(db: Connection, kept: Mark | None) -> list[str]:
     """One sentence for each break in the chain."""
-    problems = []
-    last, previous = 0, GENESIS
+    # Where a reader sees what others commit meanwhile, the log may grow between the first look at its end and the last.
+    begun, chain, problems = head(db), Chain(kept=kept), list[str]()
     stream = db.execution_options(stream_results=True, max_row_buffer=1000)
     for row in map(dict, stream.execute(select(events).order_by(events.c.seq)).mappings()):
-        seq = row["seq"]
-        if seq != last + 1:
-            problems.append(f"{_span(last + 1, seq - 1)} removed")
-        elif row["prev_hash"] != previous:
-            problems.append(f"event {seq} does not follow event {last}: one of them was moved, replaced or changed")
-        if row["hash"] != _hash(row):
-            problems.append(f"event {seq} ({row['kind']} of {row['subject']}) was changed")
-        last, previous = seq, row["hash"]
-    end, end_hash = head(db)
-    if last < end:
-        problems.append(f"{_span(last + 1, end)} removed from the end")
-    elif last > end:
-        problems.append(f"{_span(end + 1, last)} added from outside")
-    elif previous != end_hash:
-        problems.append(f"event {last} is not the one that was written last")
-    return problems
+        problems += chain.follow(row)
+    last, end = chain.last or begun, head(db)
+    if last.seq < begun.seq:
+        problems.append(f"{span(last.seq + 1, begun.seq)} removed from the end")
+    elif last.seq > end.seq:
+        problems.append(f"{span(end.seq + 1, last.seq)} added from outside")
+    elif last.seq == end.seq and last.hash != end.hash:
+        problems.append(f"event {last.seq} is not the one that was written last")
+    return problems + chain.missed()
 
 
-def _locked_head(db: Connection) -> tuple[int, str]:
+def _event(row: RowMapping) -> AuditEvent:
+    try:
+        return AuditEvent(**{**row, "detail": load(row["detail"])})
+    except json.JSONDecodeError:
+        raise StoreError(
+            f"event {row['seq']} of the audit log was changed",
+            todo="Run `labelbridge audit verify` to see all that was",
+        ) from None
+
+
+def _locked_head(db: Connection) -> Mark:
     """The end of the chain, kept from other writers until this transaction ends.
 
     SQLite has one writer at a time anyway and knows no row locks; SQLAlchemy leaves the clause out there.
     """
     db.execute(select(event_head.c.id).where(event_head.c.id == 1).with_for_update())
     return head(db)
-
-
-def _hash(row: Mapping[str, Any]) -> str:
-    """SHA-256 over the row without its number, so that a row that was only moved still fits its own hash.
-
-    Each part goes in behind its length, so that no text can be shifted from one column into the next.
-    """
-    parts = [row[name] for name in ("at", "actor", "kind", "subject", "detail", "prev_hash")]
-    return hashlib.sha256("".join(f"{len(part)}:{part}" for part in parts).encode()).hexdigest()
-
-
-def _span(first: int, last: int) -> str:
-    return f"event {first} was" if first == last else f"events {first} to {last} were"

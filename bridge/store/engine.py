@@ -7,9 +7,10 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from alembic import command
 from alembic.config import Config
@@ -54,7 +55,7 @@ def transaction(engine: Engine, *, write: bool) -> Iterator[Connection]:
         with engine.connect().execution_options(labelbridge_write=write) as db, db.begin():
             yield db
     except (SQLAlchemyError, sqlite3.Error) as error:
-        raise _explained(error, engine) from error
+        raise explained(error, _name(engine), is_remote=engine.dialect.name != "sqlite") from error
 
 
 def upsert(
@@ -89,6 +90,34 @@ def insert_many(db: Connection, statement: Insert, rows: Sequence[Mapping[str, A
     order: list[str] = getattr(compiled, "positiontup", None) or []
     parameters: list[Any] = [tuple([row[name] for name in order]) for row in rows] if order else list(rows)
     db.exec_driver_sql(str(compiled), parameters)
+
+
+def database_file(url: str) -> Path | None:
+    """Where the database is as a file; None where it is on a server. Raises ``StoreError`` for no usable address."""
+    address = _address(url)
+    return Path(address.database or "").expanduser().absolute() if address.get_backend_name() == "sqlite" else None
+
+
+def copy_database(source: Path, target: Path) -> bool:
+    """Copy a SQLite file as it is at one moment, while others may be writing to it.
+
+    Returns:
+        False when there is no such file.
+
+    Raises:
+        StoreError: it cannot be read, or the copy cannot be written.
+    """
+    if not source.exists():
+        return False
+    try:
+        with (
+            closing(sqlite3.connect(f"file:{quote(str(source))}?mode=rw", uri=True, timeout=30)) as original,
+            closing(sqlite3.connect(target)) as copy,
+        ):
+            original.backup(copy)
+    except sqlite3.Error as error:
+        raise explained(error, str(source)) from error
+    return True
 
 
 def _address(url: str) -> URL:
@@ -234,11 +263,12 @@ _CAUSES = (
 )
 
 
-def _explained(error: Exception, engine: Engine) -> StoreError:
+def explained(error: Exception, name: str, *, is_remote: bool = False) -> StoreError:
+    """A database's own error as ours; ``name`` is the database as it may be shown."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     lines = str(cause).strip().splitlines() or [type(cause).__name__]
     for part, meaning, todo in _CAUSES:
         if part in str(cause).lower():
-            return StoreError(f"the store {_name(engine)} {meaning}", todo=todo)
-    todo = "Check that the database runs and lets you in" if engine.dialect.name == "postgresql" else ""
-    return StoreError(f"the store {_name(engine)} failed: {lines[0]}", todo=todo)
+            return StoreError(f"the store {name} {meaning}", todo=todo)
+    todo = "Check that the database runs and lets you in" if is_remote else ""
+    return StoreError(f"the store {name} failed: {lines[0]}", todo=todo)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, exists, func, select, update
 
-from bridge.core.findings import ErrorType, Event, Finding, State, once_each, transition
+from bridge.core.findings import UNDECIDED, ErrorType, Event, Finding, State, once_each, transition
 from bridge.errors import DataError, UsageError
 from bridge.store import audit, reviews, runs, verdicts
 from bridge.store.engine import upsert
@@ -56,15 +56,14 @@ def put(db: Connection, run_id: str, found: Sequence[Finding], at: str | None, b
     batch = _Batch()
     for key, finding in best.items():
         state, first_run = known.get(key, (State.OPEN, run_id))
+        body = finding.to_dict()
         if key not in known:
             batch.new += 1
-            detail = {"run": run_id, "item": finding.item_id, "error": str(finding.error), "score": finding.score}
-            batch.entries.append(audit.Entry(at, by, "finding.new", key, detail))
+            batch.entries.append(audit.Entry(at, by, "finding.new", key, {"run": run_id, **body}))
         elif state is State.WITHDRAWN:
             state = transition(state, Event.REOPEN)
             batch.reopened += 1
             batch.entries.append(_moved(key, Event.REOPEN, State.WITHDRAWN, state, at, by, {"run": run_id}))
-        body = finding.to_dict()
         if key in held:
             body = held[key] | {name: body[name] for name in _ALWAYS_NEW}
         batch.rows.append(_row(body, state, first_run, run_id))
@@ -80,21 +79,20 @@ def withdraw_missing(db: Connection, run_id: str, errors: Collection[str] | None
     linked = exists().where((run_findings.c.run_id == run_id) & (run_findings.c.finding_id == findings.c.id))
     this_run = select(run_table.c.seq).where(run_table.c.id == run_id).scalar_subquery()
     query = (
-        select(findings.c.id)
+        select(findings.c.id, findings.c.state)
         .join(run_table, run_table.c.id == findings.c.last_run)
-        .where(findings.c.target == run.target, findings.c.state == State.OPEN, ~linked, run_table.c.seq < this_run)
+        .where(findings.c.target == run.target, findings.c.state.in_(UNDECIDED), ~linked, run_table.c.seq < this_run)
         .order_by(findings.c.id)
     )
     if errors is not None:
         query = query.where(findings.c.error.in_([str(error) for error in errors]))
-    missing = list(db.execute(query).scalars())
-    after = transition(State.OPEN, Event.WITHDRAW)
+    missing = [(row.id, State(row.state)) for row in db.execute(query)]
     if missing:
-        change = update(findings).where(findings.c.id == bindparam("key")).values(state=after)
-        db.execute(change, [{"key": key} for key in missing])
+        change = update(findings).where(findings.c.id == bindparam("key")).values(state=State.WITHDRAWN)
+        db.execute(change, [{"key": key} for key, _ in missing])
     when = run.started_at if at is None else at
-    detail = {"run": run_id}
-    audit.append(db, [_moved(key, Event.WITHDRAW, State.OPEN, after, when, by, detail) for key in missing])
+    after, detail = State.WITHDRAWN, {"run": run_id}
+    audit.append(db, [_moved(key, Event.WITHDRAW, before, after, when, by, detail) for key, before in missing])
     return len(missing)
 
 

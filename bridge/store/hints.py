@@ -11,14 +11,16 @@ from bridge.store.rows import Hint, WaitingHint
 from bridge.store.tables import hints
 from bridge.store.texts import dump, load, time_key
 
+_INSERTS = {
+    "sqlite": sqlite.insert(hints).on_conflict_do_nothing().returning(hints.c.digest),
+    "postgresql": postgresql.insert(hints).on_conflict_do_nothing().returning(hints.c.digest),
+}
+
 
 def put(db: Connection, given: Sequence[Hint]) -> list[bool]:
-    statement: sqlite.Insert | postgresql.Insert
-    statement = postgresql.insert(hints) if db.dialect.name == "postgresql" else sqlite.insert(hints)
-    rows = [_row(hint) for hint in given]
-    if not rows:
+    if not given:
         return []
-    fresh = set(db.scalars(statement.on_conflict_do_nothing().returning(hints.c.digest), rows))
+    fresh = set(db.scalars(_INSERTS[db.dialect.name], [_row(hint) for hint in given]))
     stored = []
     for hint in given:
         stored.append(hint.digest in fresh)

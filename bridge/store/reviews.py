@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select, update
 
+from bridge.core.findings import UNDECIDED, State
 from bridge.store import audit
 from bridge.store.engine import upsert
 from bridge.store.lookup import finding_row
 from bridge.store.rows import Push, ReviewPlace
-from bridge.store.tables import pushes, reviews
+from bridge.store.tables import findings, pushes, reviews
 
 
 def put(db: Connection, place: ReviewPlace) -> None:
@@ -23,28 +24,75 @@ def of_target(db: Connection, target: str) -> list[ReviewPlace]:
     return [ReviewPlace(row.target, row.ref, row.url, row.mode) for row in db.execute(query)]
 
 
-def record_push(db: Connection, finding_id: str, review_ref: str, ref: str, url: str, at: str, by: str) -> bool:
+def record_push(db: Connection, finding_id: str, push: Push, by: str) -> bool:
     finding_row(db, finding_id)
-    here = (pushes.c.finding_id == finding_id) & (pushes.c.review_ref == review_ref)
-    known = db.execute(select(pushes.c.ref, pushes.c.url).where(here)).one_or_none()
-    if known is not None and (known.ref, known.url) == (ref, url):
+    here = (pushes.c.finding_id == finding_id) & (pushes.c.review_ref == push.review_ref)
+    known = db.execute(select(pushes).where(here)).mappings().one_or_none()
+    said = {"ref": push.ref, "url": push.url, "reviewer": push.reviewer or None}
+    row = said | {"withdrawn_at": None}
+    if known is not None and all(known[name] == value for name, value in row.items()):
         return False
-    row = {"finding_id": finding_id, "review_ref": review_ref, "ref": ref, "url": url, "pushed_at": at}
-    upsert(db, pushes, [row], ["finding_id", "review_ref"], ["ref", "url", "pushed_at"])
-    audit.append(db, [audit.Entry(at, by, "push", finding_id, {"review": review_ref, "ref": ref, "url": url})])
+    row |= {"finding_id": finding_id, "review_ref": push.review_ref, "pushed_at": push.at}
+    upsert(db, pushes, [row], ["finding_id", "review_ref"], ["ref", "url", "pushed_at", "reviewer", "withdrawn_at"])
+    detail = {"review": push.review_ref, "ref": push.ref, "url": push.url}
+    detail |= {"reviewer": push.reviewer} if push.reviewer else {}
+    audit.append(db, [audit.Entry(push.at, by, "push", finding_id, detail)])
     return True
 
 
+def record_withdrawal(db: Connection, finding_id: str, review_ref: str, at: str, by: str) -> bool:
+    here = (pushes.c.finding_id == finding_id) & (pushes.c.review_ref == review_ref) & pushes.c.withdrawn_at.is_(None)
+    if not db.execute(update(pushes).where(here).values(withdrawn_at=at)).rowcount:
+        return False
+    audit.append(db, [audit.Entry(at, by, "withdrawal", finding_id, {"review": review_ref})])
+    return True
+
+
+def to_withdraw(db: Connection, target: str, review_ref: str) -> list[str]:
+    """Where a finding stands in several places, an answer in one of them is an answer."""
+    standing = pushes.alias()
+    places = select(func.count()).where(standing.c.finding_id == findings.c.id, standing.c.withdrawn_at.is_(None))
+    is_decided_elsewhere = findings.c.state.not_in(UNDECIDED) & (places.scalar_subquery() > 1)
+    query = (
+        select(findings.c.id)
+        .join(pushes, pushes.c.finding_id == findings.c.id)
+        .where(
+            findings.c.target == target,
+            pushes.c.review_ref == review_ref,
+            pushes.c.withdrawn_at.is_(None),
+            (findings.c.state == State.WITHDRAWN) | is_decided_elsewhere,
+        )
+        .order_by(findings.c.id)
+    )
+    return list(db.execute(query).scalars())
+
+
+def awaited(db: Connection, target: str) -> dict[str, int]:
+    query = (
+        select(pushes.c.reviewer, func.count(pushes.c.finding_id.distinct()))
+        .join(findings, findings.c.id == pushes.c.finding_id)
+        .where(findings.c.target == target, findings.c.state == State.PUSHED, pushes.c.withdrawn_at.is_(None))
+        .group_by(pushes.c.reviewer)
+    )
+    return {reviewer or "": count for reviewer, count in db.execute(query)}
+
+
 def pushed_refs(db: Connection, review_ref: str) -> dict[str, str]:
-    query = select(pushes.c.finding_id, pushes.c.ref).where(pushes.c.review_ref == review_ref)
+    query = select(pushes.c.finding_id, pushes.c.ref).where(
+        pushes.c.review_ref == review_ref, pushes.c.withdrawn_at.is_(None)
+    )
     return {row.finding_id: row.ref for row in db.execute(query)}
 
 
 def pushes_of(db: Connection, finding_ids: Sequence[str]) -> dict[str, tuple[Push, ...]]:
-    """The pushes of some findings, oldest first."""
-    query = select(pushes).where(pushes.c.finding_id.in_(finding_ids)).order_by(pushes.c.pushed_at, pushes.c.review_ref)
+    """Where some findings stand, oldest push first."""
+    query = (
+        select(pushes)
+        .where(pushes.c.finding_id.in_(finding_ids), pushes.c.withdrawn_at.is_(None))
+        .order_by(pushes.c.pushed_at, pushes.c.review_ref)
+    )
     found: dict[str, tuple[Push, ...]] = {}
     for row in db.execute(query):
-        push = Push(row.review_ref, row.ref, row.url, row.pushed_at)
+        push = Push(row.review_ref, row.ref, row.url, row.pushed_at, row.reviewer or "")
         found[row.finding_id] = (*found.get(row.finding_id, ()), push)
     return found

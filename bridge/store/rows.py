@@ -54,12 +54,16 @@ class PutCounts:
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """Where a finding stands for review: the review's ``review_ref``, the object's ``ref`` in it, a browser ``url``."""
+    """Where a finding stands for review: the review's ``review_ref``, the object's ``ref`` in it, a browser ``url``.
+
+    ``reviewer`` is who is to judge it; empty for nobody in particular.
+    """
 
     review_ref: str
     ref: str
     url: str
     at: str
+    reviewer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,16 @@ class FixRecord:
 
     outcome: str
     message: str
+    before: Any
+    after: Any
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFix:
+    """A fix that stands in the tool: the object as the tool keeps it, ``before`` and ``after``; None: not there."""
+
+    finding_id: str
     before: Any
     after: Any
     at: str

@@ -40,7 +40,13 @@ def start(db: Connection, run: Run, by: str) -> Run:
             counts=dump({}),
         )
     )
-    detail = {"target": run.target, "kind": run.kind, "model": run.model, "scorer": run.scorer}
+    detail = {
+        "target": run.target,
+        "kind": run.kind,
+        "model": run.model,
+        "scorer": run.scorer,
+        "options": dict(run.options),
+    }
     audit.append(db, [audit.Entry(run.started_at, by, "run.started", run.id, detail)])
     return get(db, run.id)
 
@@ -53,13 +59,14 @@ def finish(db: Connection, run_id: str, finished_at: str, counts: Mapping[str, A
     return get(db, run_id)
 
 
-def seal(db: Connection, run_id: str, snapshot: str, by: str) -> str:
+def seal(db: Connection, run_id: str, snapshot: str, annotators: Mapping[str, Any], by: str) -> str:
     """Set the snapshot hash where there is none yet; answers with the one the run has."""
     run = get(db, run_id)
     if run.snapshot is not None:
         return run.snapshot
     db.execute(update(runs).where(runs.c.id == run_id).values(snapshot=snapshot))
-    audit.append(db, [audit.Entry(run.started_at, by, "snapshot.sealed", run_id, {"sha256": snapshot})])
+    detail = {"sha256": snapshot} | ({"annotators": dict(annotators)} if annotators else {})
+    audit.append(db, [audit.Entry(run.started_at, by, "snapshot.sealed", run_id, detail)])
     return snapshot
 
 

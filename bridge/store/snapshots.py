@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, delete, exists, select
 
-from bridge.core.annotations import Record, record_from_dict, record_to_dict, snapshot_hash
+from bridge.core.annotations import Record, digest, record_from_dict, record_to_dict, snapshot_hash
 from bridge.errors import DataError, StoreError
 from bridge.store import runs
 from bridge.store.engine import upsert
@@ -96,12 +98,28 @@ def find(db: Connection, run_id: str, position: int) -> tuple[bytes, str] | None
     return None if row is None else (row.body, row.hash)
 
 
-def seal(db: Connection, run_id: str, snapshot: str, layout_read: Sequence[str], by: str) -> str:
+def seal(
+    db: Connection, run_id: str, snapshot: str, annotators: Mapping[str, Any], layout_read: Sequence[str], by: str
+) -> str:
     """Keep the hash, provided that the chunks are still those it was computed from."""
     if layout(db, run_id) != layout_read:
         raise StoreError(f"the snapshot of run {run_id} changed while it was sealed", todo="Run the review again")
-    return runs.seal(db, run_id, snapshot, by)
+    return runs.seal(db, run_id, snapshot, annotators, by)
 
 
-def hash_of(pieces: Iterable[Sequence[Record]]) -> str:
-    return snapshot_hash(record for piece in pieces for record in piece)
+def hash_of(pieces: Iterable[Sequence[Record]]) -> tuple[str, dict[str, Any]]:
+    """The snapshot's hash, and for each annotator known by name how much is theirs and the SHA-256 of it."""
+    counts: Counter[str] = Counter()
+    works: defaultdict[str, Any] = defaultdict(hashlib.sha256)
+
+    def records() -> Iterator[Record]:
+        for record in (record for piece in pieces for record in piece):
+            if any(s.annotator for s in record.submissions):
+                data = record_to_dict(record)
+                for submission in data["submissions"]:
+                    counts[submission[1]] += 1
+                    works[submission[1]].update(digest([data["item"], submission], 64).encode())
+            yield record
+
+    value = snapshot_hash(records())
+    return value, {who: {"submissions": counts[who], "sha256": works[who].hexdigest()} for who in sorted(counts) if who}

@@ -18,6 +18,7 @@ from bridge.store import (
     audit,
     engine,
     findings,
+    fixes,
     hints,
     memory,
     reviews,
@@ -28,6 +29,7 @@ from bridge.store import (
     verdicts,
     watches,
 )
+from bridge.store.chain import Mark
 from bridge.store.exclusive import exclusive
 from bridge.store.rows import (
     AuditEvent,
@@ -36,6 +38,7 @@ from bridge.store.rows import (
     Hint,
     JudgedFinding,
     PrecisionRow,
+    Push,
     PutCounts,
     ReviewPlace,
     Run,
@@ -45,6 +48,7 @@ from bridge.store.rows import (
     Turn,
     WaitingHint,
     Watch,
+    WrittenFix,
 )
 
 #: Who is named in the audit log when the caller names nobody.
@@ -197,9 +201,9 @@ class Store:
         if known is not None:
             return known
         # Hashing a large snapshot takes long, so it is done before anyone is locked out.
-        value = snapshots.hash_of(self.chunks(run_id))
+        value, annotators = snapshots.hash_of(self.chunks(run_id))
         with self._write() as db:
-            return snapshots.seal(db, run_id, value, layout, SELF)
+            return snapshots.seal(db, run_id, value, annotators, layout, SELF)
 
     # --- findings ---------------------------------------------------------------------------------------------------
 
@@ -226,12 +230,12 @@ class Store:
     def withdraw_missing(
         self, run_id: str, errors: Collection[str] | None = None, *, at: str | None = None, by: str = SELF
     ) -> int:
-        """Withdraw the OPEN findings of the run's target that earlier runs found and this one did not.
+        """Withdraw the undecided findings of the run's target that earlier runs found and this one did not.
 
         ``errors`` are the types that the run has looked for; None means all.
 
-        Findings that are up for review, decided or reopened stay as they are. Call it only after a run over the whole
-        target. Returns how many were withdrawn.
+        Decided findings stay as they are; those that are up for review are to be taken out of the tool, see
+        :meth:`to_withdraw`. Call it only after a run over the whole target. Returns how many were withdrawn.
         """
         with self._write() as db:
             return findings.withdraw_missing(db, run_id, errors, at, by)
@@ -308,8 +312,12 @@ class Store:
         with self._read() as db:
             return reviews.of_target(db, target)
 
-    def record_push(self, finding_id: str, review_ref: str, ref: str, url: str, at: str, *, by: str = SELF) -> bool:
+    def record_push(
+        self, finding_id: str, review_ref: str, ref: str, url: str, at: str, *, reviewer: str = "", by: str = SELF
+    ) -> bool:
         """Note that a finding stands in a review as the tool's object ``ref``. Its state is left alone.
+
+        ``reviewer`` is who is to judge it; empty for nobody in particular.
 
         Returns:
             False when exactly this was noted before.
@@ -318,7 +326,22 @@ class Store:
             NotFound: there is no such finding.
         """
         with self._write() as db:
-            return reviews.record_push(db, finding_id, review_ref, ref, url, at, by)
+            return reviews.record_push(db, finding_id, Push(review_ref, ref, url, at, reviewer), by)
+
+    def record_withdrawal(self, finding_id: str, review_ref: str, at: str, *, by: str = SELF) -> bool:
+        """Note that a finding stands in a review no more. False when it did not."""
+        with self._write() as db:
+            return reviews.record_withdrawal(db, finding_id, review_ref, at, by)
+
+    def to_withdraw(self, target: str, review_ref: str) -> list[str]:
+        """The findings that stand in a review for nothing: withdrawn, or decided in another one."""
+        with self._read() as db:
+            return reviews.to_withdraw(db, target, review_ref)
+
+    def awaited(self, target: str) -> dict[str, int]:
+        """How many findings of ``target`` await an answer, by reviewer; under "" those for nobody in particular."""
+        with self._read() as db:
+            return reviews.awaited(db, target)
 
     def pushed_refs(self, review_ref: str) -> dict[str, str]:
         """The findings that stand in a review: finding id to the tool's object."""
@@ -338,6 +361,11 @@ class Store:
         """
         with self._write() as db:
             return verdicts.record(db, verdict, at)
+
+    def batch(self, batch_id: str) -> list[str]:
+        """The ids of the findings that were accepted together as one batch; empty where there was no such batch."""
+        with self._read() as db:
+            return verdicts.of_batch(db, batch_id)
 
     def verdicts(self, finding_id: str) -> list[Verdict]:
         """All verdicts on a finding, by the tool's own time, oldest first."""
@@ -390,12 +418,31 @@ class Store:
             NotFound: there is no such finding.
         """
         with self._write() as db:
-            return verdicts.record_fix(db, finding_id, FixRecord(outcome, message, before, after, at), by)
+            return fixes.record(db, finding_id, FixRecord(outcome, message, before, after, at), by)
+
+    def plan_fix(self, finding_id: str, before: Any, after: Any, at: str, *, by: str = SELF) -> bool:
+        """Note what a fix is about to change, so that it can be undone even if nothing more comes of this attempt."""
+        return self.record_fix(finding_id, fixes.PLANNED, "", before, after, at, by=by)
 
     def fixes(self, finding_id: str) -> list[FixRecord]:
         """What became of the fixes of a finding, oldest first."""
         with self._read() as db:
-            return verdicts.fixes_of(db, finding_id)
+            return fixes.of_finding(db, finding_id)
+
+    def written_fixes(self, target: str) -> list[WrittenFix]:
+        """The fixes that stand in the target now and were written from here, the latest first."""
+        with self._read() as db:
+            return fixes.written(db, target)
+
+    def put_renewal(self, target: str, object_id: str, former_id: str) -> None:
+        """Note that an object of the target was put back under another id."""
+        with self._write() as db:
+            fixes.put_renewal(db, target, object_id, former_id)
+
+    def former_ids(self, target: str) -> dict[str, str]:
+        """The first ids of those objects of the target that have had several, by the later ones."""
+        with self._read() as db:
+            return fixes.former_ids(db, target)
 
     # --- what a tool forgets ----------------------------------------------------------------------------------------
 
@@ -515,16 +562,35 @@ class Store:
         with self._read() as db:
             return audit.select_events(db, subject, limit)
 
-    def verify_events(self) -> list[str]:
+    def note(self, kind: str, subject: str, detail: Mapping[str, Any], at: str, *, by: str = SELF) -> bool:
+        """Note in the audit log what is kept nowhere else. Secrets MUST NOT be in it, nor what images show.
+
+        Returns:
+            False when the last such note about ``subject`` says the same, which is left to stand for both.
+        """
+        with self._write() as db:
+            return audit.note(db, audit.Entry(at, by, kind, subject, detail))
+
+    def event_rows(self, first: int = 1) -> Iterator[dict[str, Any]]:
+        """Audit events from number ``first`` on, a thousand at a time, as they are stored: ``detail`` is a text."""
+        while True:
+            with self._read() as db:
+                rows = audit.rows_from(db, first, 1000)
+            if not rows:
+                return
+            yield from rows
+            first = rows[-1]["seq"] + 1
+
+    def verify_events(self, kept: Mark | None = None) -> list[str]:
         """Check the whole audit log; one sentence for each event that was changed, removed or moved.
 
-        Whoever can write the database can also forge a whole new chain. Keep :meth:`audit_head` elsewhere to
-        recognise that too.
+        Whoever can write the database can also forge a whole new chain, or cut off its end. ``kept`` is an earlier
+        :meth:`audit_head`, which was noted elsewhere: it shows that too.
         """
         with self._read() as db:
-            return audit.verify(db)
+            return audit.verify(db, kept)
 
-    def audit_head(self) -> tuple[int, str]:
+    def audit_head(self) -> Mark:
         """Number and hash of the last audit event."""
         with self._read() as db:
             return audit.head(db)

@@ -95,6 +95,7 @@ run_findings = Table(
     Column("finding_id", String(64), ForeignKey("findings.id"), primary_key=True),
 )
 
+#: ``reviewer`` is who is to judge, where that is anybody in particular; a case with ``withdrawn_at`` stands no more.
 pushes = Table(
     "pushes",
     metadata,
@@ -103,6 +104,8 @@ pushes = Table(
     Column("ref", String, nullable=False),
     Column("url", String, nullable=False),
     Column("pushed_at", String, nullable=False),
+    Column("reviewer", String),
+    Column("withdrawn_at", String),
     Index(None, "review_ref"),
 )
 
@@ -158,6 +161,15 @@ fixes = Table(
     Column("before", Text, nullable=False),
     Column("after", Text, nullable=False),
     Column("recorded_at", String, nullable=False),
+)
+
+#: Objects that undoing a deletion put back under another id: a finding about one is still the same finding.
+renewals = Table(
+    "renewals",
+    metadata,
+    Column("target", String, primary_key=True),
+    Column("object_id", String, primary_key=True),
+    Column("former_id", String, nullable=False),
 )
 
 #: Who annotated a job before it went to a reviewer; ``place`` is the job's address.

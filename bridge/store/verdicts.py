@@ -1,17 +1,17 @@
-"""Verdicts of reviewers, the fixes that followed, and how often the reviewers agreed with the scorers."""
+"""Verdicts of reviewers, and how often the reviewers agreed with the scorers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Subquery, case, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, Subquery, case, func, insert, select
 
-from bridge.core.findings import Fix, Verdict
+from bridge.core.findings import BULK, Fix, State, Verdict
 from bridge.store import audit
 from bridge.store.lookup import finding_row
-from bridge.store.rows import FixRecord, JudgedFinding, PrecisionRow
-from bridge.store.tables import findings, fixes, verdicts
+from bridge.store.rows import JudgedFinding, PrecisionRow
+from bridge.store.tables import findings, verdicts
 from bridge.store.texts import dump, load, time_key
 
 
@@ -26,6 +26,7 @@ def record(db: Connection, verdict: Verdict, at: str) -> bool:
     if db.execute(select(verdicts.c.seq).where(same)).first() is not None:
         return False
     fix = None if verdict.fix is None else verdict.fix.to_dict()
+    judged = {name: finding[name] for name in ("scorer", "error", "label", "score")}
     db.execute(
         insert(verdicts).values(
             finding_id=verdict.finding_id,
@@ -34,16 +35,13 @@ def record(db: Connection, verdict: Verdict, at: str) -> bool:
             decided_at=verdict.decided_at,
             decided_key=time_key(verdict.decided_at),
             source=verdict.source,
-            scorer=finding["scorer"],
-            error=finding["error"],
-            label=finding["label"],
-            score=finding["score"],
+            **judged,
             fix=None if fix is None else dump(fix),
             recorded_at=at,
         )
     )
-    detail = {"decision": verdict.decision, "decided_at": verdict.decided_at, "source": verdict.source, "fix": fix}
-    audit.append(db, [audit.Entry(at, verdict.reviewer, "verdict", verdict.finding_id, detail)])
+    told = {"decision": verdict.decision, "decided_at": verdict.decided_at, "source": verdict.source, "fix": fix}
+    audit.append(db, [audit.Entry(at, verdict.reviewer, "verdict", verdict.finding_id, told | judged)])
     return True
 
 
@@ -51,6 +49,11 @@ def of_finding(db: Connection, finding_id: str) -> list[Verdict]:
     finding_row(db, finding_id)
     query = select(verdicts).where(verdicts.c.finding_id == finding_id).order_by(verdicts.c.decided_key, verdicts.c.seq)
     return [_verdict(row) for row in db.execute(query)]
+
+
+def of_batch(db: Connection, batch_id: str) -> list[str]:
+    query = select(verdicts.c.finding_id).where(verdicts.c.source == BULK + batch_id).order_by(verdicts.c.seq)
+    return list(db.execute(query).scalars())
 
 
 def latest_of(db: Connection, finding_ids: Sequence[str]) -> dict[str, Verdict]:
@@ -65,7 +68,7 @@ def last_time(db: Connection, target: str) -> str | None:
     query = (
         select(verdicts.c.decided_at)
         .join(findings, findings.c.id == verdicts.c.finding_id)
-        .where(findings.c.target == target)
+        .where(findings.c.target == target, _is_answer())
         .order_by(verdicts.c.decided_key.desc(), verdicts.c.seq.desc())
         .limit(1)
     )
@@ -98,7 +101,10 @@ def precision(db: Connection, target: str) -> list[PrecisionRow]:
 
 
 def _ranked(target: str) -> Subquery:
-    """The verdicts on a target's findings; the latest on each has ``place`` 1."""
+    """The answers to a target's findings that teach something; the latest on each has ``place`` 1.
+
+    That a finding was accepted with many others is no evidence that it is right, nor is an answer that was undone.
+    """
     newest_first = func.row_number().over(
         partition_by=verdicts.c.finding_id, order_by=(verdicts.c.decided_key.desc(), verdicts.c.seq.desc())
     )
@@ -110,32 +116,14 @@ def _ranked(target: str) -> Subquery:
             newest_first.label("place"),
         )
         .join(findings, findings.c.id == v.finding_id)
-        .where(findings.c.target == target)
+        .where(findings.c.target == target, findings.c.state != State.UNDONE, _is_answer())
         .subquery()
     )
 
 
-def record_fix(db: Connection, finding_id: str, fix: FixRecord, by: str) -> bool:
-    finding_row(db, finding_id)
-    row = {"outcome": fix.outcome, "message": fix.message, "before": dump(fix.before), "after": dump(fix.after)}
-    last = db.execute(
-        select(fixes).where(fixes.c.finding_id == finding_id).order_by(fixes.c.seq.desc()).limit(1)
-    ).mappings()
-    if any(all(known[name] == value for name, value in row.items()) for known in last):
-        return False
-    db.execute(insert(fixes).values(finding_id=finding_id, recorded_at=fix.at, **row))
-    detail = {"outcome": fix.outcome, "message": fix.message, "before": fix.before, "after": fix.after}
-    audit.append(db, [audit.Entry(fix.at, by, "fix", finding_id, detail)])
-    return True
-
-
-def fixes_of(db: Connection, finding_id: str) -> list[FixRecord]:
-    finding_row(db, finding_id)
-    query = select(fixes).where(fixes.c.finding_id == finding_id).order_by(fixes.c.seq)
-    return [
-        FixRecord(row.outcome, row.message, load(row.before), load(row.after), row.recorded_at)
-        for row in db.execute(query)
-    ]
+def _is_answer() -> ColumnElement[bool]:
+    """Whether a verdict is a reviewer's, who looked at this finding in the tool."""
+    return ~verdicts.c.source.startswith(BULK)
 
 
 def _verdict(row: Row[Any]) -> Verdict:

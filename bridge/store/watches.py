@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, get_args
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, case, delete, func, select, update
 
 from bridge.core.changes import Change, ChangeKind
 from bridge.core.moments import parse_moment
@@ -95,9 +95,9 @@ def _put(db: Connection, target: str, **fields: Any) -> None:
 def _turn_back(db: Connection, target: str, now: str) -> None:
     """Where our clock went back, what was noted in its future was noted now: else it would have to wait for that."""
     table = change_table
-    here = table.c.target == target
-    db.execute(update(table).where(here & (table.c.last_at > now)).values(last_at=now))
-    db.execute(update(table).where(here & (table.c.first_at > now)).values(first_at=now))
+    future = (table.c.target == target) & (table.c.last_at > now)
+    first = case((table.c.first_at > now, now), else_=table.c.first_at)
+    db.execute(update(table).where(future).values(last_at=now, first_at=first))
 
 
 def _put_changes(db: Connection, target: str, found: Sequence[Change], kind: ChangeKind, now: str) -> None:

@@ -3,21 +3,23 @@
 An AnnotationTool MUST convert to and from the geometry of :mod:`bridge.core.annotations` inside its own files and hand
 out no type of its own. It MUST be safe to call again after a crash at any point: every writing method first finds out
 what is already there. It MUST NOT overwrite, move or delete anything a person made, except through
-:meth:`AnnotationTool.apply_fixes`, and there only where the object is unchanged since it was scored. It MUST report a
-broken item as a ``Problem`` in its record and go on; it MUST raise a :class:`~bridge.errors.ToolError` (never a
-library's own exception) when the tool itself fails. It MUST keep the memory it uses bounded by the page.
+:meth:`AnnotationTool.apply_fixes`, and there only where the object is unchanged since it was scored, and through
+:meth:`AnnotationTool.undo_fixes`, where it is unchanged since the fix. It MUST report a broken item as a ``Problem`` in
+its record and go on; it MUST raise a :class:`~bridge.errors.ToolError` (never a library's own exception) when the tool
+itself fails. It MUST keep the memory it uses bounded by the page.
 
 A read-only source (files) raises ``ToolError`` from the writing methods, and says so in ``TargetInfo.writable``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from bridge.core.annotations import Annotation, Item, LabelSet, Prediction, Record
+from bridge.core.assignment import Seating, Who
 from bridge.core.changes import Change
 from bridge.core.findings import Finding, Fix, Verdict
 from bridge.errors import DataError, LabelbridgeError
@@ -57,11 +59,15 @@ class Prelabel:
 
 @dataclass(frozen=True, slots=True)
 class ReviewCase:
-    """One finding to be reviewed, with the other objects near it, so that the reviewer sees what is labelled."""
+    """One finding to be reviewed, with the other objects near it, so that the reviewer sees what is labelled.
+
+    ``reviewer`` is who is to judge it, of those that :meth:`AnnotationTool.seats` names; empty: anybody.
+    """
 
     finding: Finding
     item: Item
     context: tuple[Annotation, ...] = ()
+    reviewer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +121,40 @@ class FixOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class FixNote:
+    """What a fix changes, which is all that is needed to undo it.
+
+    ``before`` and ``after`` are the object in the tool's own words, JSON-able; None where it is not there.
+    """
+
+    finding_id: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class UndoOrder:
+    """A fix to take back: the object must be as ``note`` says that the fix left it."""
+
+    finding: Finding
+    note: FixNote
+
+
+@dataclass(frozen=True, slots=True)
 class FixResult:
-    """``message`` says in one sentence what was written, or what stood in the way."""
+    """``message`` says in one sentence what was written, or what stood in the way.
+
+    ``renewed`` is the id of an object that was put back, where the tool gave it another one than it had.
+    """
 
     finding_id: str
     outcome: Outcome
     message: str
+    renewed: str = ""
+
+
+def forget(note: FixNote) -> None:
+    """For fixes that nobody will undo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +206,12 @@ class AnnotationTool(Protocol):
     def open_review(self, labels: LabelSet, title: str) -> Review:
         """The place for this target's findings: found again when it exists, else made."""
 
+    def seats(self, findings: Sequence[Finding], who: Who) -> Seating:
+        """Where findings would be judged, in order, and by whom.
+
+        Raises ``UsageError`` where the tool cannot see to it that ``who`` judges them.
+        """
+
     def push_cases(self, review: Review, cases: Sequence[ReviewCase]) -> list[PushedCase]:
         """Put findings up for review; those that are there already are answered with where they are.
 
@@ -181,10 +221,25 @@ class AnnotationTool(Protocol):
     def read_verdicts(self, review: Review, since: str | None) -> Iterator[Verdict]:
         """Reviewers' answers changed at or after ``since`` (ISO 8601, the tool's clock); None reads all."""
 
-    def apply_fixes(self, orders: Sequence[FixOrder]) -> list[FixResult]:
+    def withdraw_cases(self, review: Review, finding_ids: Collection[str]) -> set[str]:
+        """Take findings out of review that nobody has begun to judge; what somebody has touched stays.
+
+        Returns the ids of those that are not up for review in ``review`` now, those that never were among them.
+        Pushed again, they MUST be up for review again.
+        """
+
+    def apply_fixes(self, orders: Sequence[FixOrder], note: Callable[[FixNote], None] = forget) -> list[FixResult]:
         """Write fixes where the object is unchanged since it was scored; one result per order, in order.
 
         What lies in one place MUST be written together. A place that is gone is a conflict of the fixes concerned.
+        ``note`` MUST be told of each change before it is written, so that one whose answer got lost can be undone too.
+        """
+
+    def undo_fixes(self, orders: Sequence[UndoOrder]) -> list[FixResult]:
+        """Take fixes back, in this order, where the object is as the fix left it; one result per order, in order.
+
+        An object that was deleted comes back with all that the tool knew of it. What was undone before, by whomever,
+        is ``ALREADY`` so; anything else is a conflict, and nothing is written.
         """
 
     def read_changes(self, cursor: str | None) -> Changes:

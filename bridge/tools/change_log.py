@@ -249,6 +249,9 @@ class ChangeLog:
         """Drop the moments that no later call compares with."""
         # While everything is read for the first time, what was not reached yet is told by its unknown id.
         reading = self.window and (self.window.since or self.window.until)
+        if floor < self.settled:
+            # Nothing so old comes late. Those of just this moment may be many: what is done to many at once has one.
+            floor = _later(floor, timedelta(microseconds=1))
         self.complete_from = min(floor, self.settled or floor, reading or floor)
         self.seen = {number: moment for number, moment in self.seen.items() if moment >= self.complete_from}
 

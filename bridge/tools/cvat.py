@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from bridge.core.annotations import Annotation, Item, LabelSet, Problem, Record, Submission
-from bridge.core.findings import Verdict
+from bridge.core.assignment import Seat, Seating, Who
+from bridge.core.findings import Finding, Verdict
 from bridge.core.tool_memory import Suggestion, ToolMemory
 from bridge.dialects.cvat_labels import CvatLabels, parse_labels
 from bridge.dialects.cvat_shapes import Size
@@ -33,6 +35,7 @@ from bridge.errors import (
 )
 from bridge.tools import (
     Changes,
+    FixNote,
     FixOrder,
     FixResult,
     Outcome,
@@ -42,7 +45,9 @@ from bridge.tools import (
     Review,
     ReviewCase,
     TargetInfo,
+    UndoOrder,
     UnshownCases,
+    forget,
 )
 from bridge.tools.cvat_acceptance import Acceptance, acceptance
 from bridge.tools.cvat_changes import JobWatch
@@ -68,6 +73,8 @@ from bridge.tools.cvat_review_task import ReviewTasks
 from bridge.tools.cvat_suggestions import Suggestions, by_frame, takes, takes_suggestions
 from bridge.tools.cvat_target import CvatTarget
 from bridge.tools.fix_rules import InTheWay
+
+Order = TypeVar("Order", FixOrder, UndoOrder)
 
 _TO_SUBMIT = "Complete a job in CVAT first (Menu > Finish the job), or set its stage to validation"
 _LAYOUTS = 4
@@ -101,12 +108,13 @@ class Cvat:
         self.what = what
         self._memory = memory
         self._plan = plan or ReviewPlan()
-        self._handover = Handover(client, memory, self._plan.reviewer)
+        self._handover = Handover(client, memory)
         self._annotators: Mapping[str, str] | None = None
         self.notes: tuple[str, ...] = ()
         new_task = NewTask(client, lambda frame: self.read_image(frame.item))
+        self._issues = IssueDesk(client, self._label_list, self._handover.user_id)
         self._overlay = Overlay(client, self._label_list, sleep=client.sleep)
-        self._review_tasks = ReviewTasks(client, self._label_list, new_task, self._handover.reviewer_id)
+        self._review_tasks = ReviewTasks(client, self._label_list, new_task, self._handover.user_id)
         self._max_image_bytes = max_image_bytes
         self._labels: CvatLabels | None = None
         self._tasks: list[int] | None = None
@@ -213,10 +221,41 @@ class Cvat:
     def open_review(self, labels: LabelSet, title: str) -> Review:
         """The issues of the target's own jobs, for which nothing has to be made; or a project for review tasks."""
         del labels
-        self._handover.reviewer_id()  # a name that is wrong is told before anything is written
         if self._plan.mode is ReviewMode.TASK:
             return self._review_tasks.open(title, self.url)
         return Review(self.target, self.url, created=False, mode=ReviewMode.ISSUES)
+
+    def seats(self, findings: Sequence[Finding], who: Who) -> Seating:
+        """See :meth:`bridge.tools.AnnotationTool.seats`: a job, or the issues in it, or review tasks of somebody's own.
+
+        Raises:
+            UsageError: others are to judge, and none are named.
+            NotFound: CVAT shows no user of a name that is given.
+        """
+        names = self._plan.reviewers
+        if who == "others" and not names:
+            raise UsageError(
+                "CVAT does not say who may review",
+                expected="the users who do, among them others than the annotators",
+                todo="Name them: --reviewer others,mia,zoe",
+            )
+        for name in names:
+            self._handover.user_id(name)
+        if who == "anyone" and not names:
+            return Seating((Seat(),) * len(findings))
+        self._forget()
+        return Seating(tuple(map(self._seat, findings)), names)
+
+    def _seat(self, finding: Finding) -> Seat:
+        place = parse_item_id(finding.submission_id)
+        try:
+            jobs = self._frame(finding.item_id).jobs
+        except NotFound:
+            return Seat()
+        job = next((job for job in jobs if place is not None and job.id == place[0]), jobs[0])
+        annotator = self._handover.annotator_name(job, self._remembered())
+        moves = self._plan.mode is not ReviewMode.TASK and self._plan.hand_over
+        return Seat(str(job.id), annotator, job.assignee if moves and job.stage != "annotation" else "")
 
     def push_cases(self, review: Review, cases: Sequence[ReviewCase]) -> list[PushedCase]:
         self._forget()
@@ -234,7 +273,7 @@ class Cvat:
         if self._plan.mode is ReviewMode.OVERLAY:
             self.notes += self._overlay.draw(cases)  # first, as it is what may be refused
         handover = self._handover if self._plan.hand_over else None
-        return IssueDesk(self.client, self._label_list).push(cases, frames, handover)
+        return self._issues.push(cases, frames, handover)
 
     def read_verdicts(self, review: Review, since: str | None) -> Iterator[Verdict]:
         """See :meth:`bridge.tools.AnnotationTool.read_verdicts`.
@@ -245,7 +284,7 @@ class Cvat:
             return self._review_tasks.verdicts(review, since)
         self._forget()
         jobs = [job.id for task in self._task_ids() for job in self._layout(task).jobs]
-        return IssueDesk(self.client, self._label_list).verdicts(jobs, since)
+        return self._issues.verdicts(jobs, since)
 
     def send_back_rejected(self) -> list[SentBack]:
         """Return the jobs whose reviewer rejected them to their annotators, where those are remembered."""
@@ -269,24 +308,45 @@ class Cvat:
         self._forget()
         return self._handover.send_back(job for _, jobs in self.jobs() for job in jobs)
 
-    def apply_fixes(self, orders: Sequence[FixOrder]) -> list[FixResult]:
+    def withdraw_cases(self, review: Review, finding_ids: Collection[str]) -> set[str]:
+        """See :meth:`bridge.tools.AnnotationTool.withdraw_cases`: an issue is resolved, with a word why; a shape leaves
+        its review task; a suggestion is no longer drawn over the work."""
+        if review.mode == ReviewMode.TASK:
+            return self._review_tasks.withdraw(review, finding_ids)
+        self._forget()
+        jobs = {task: [job.id for job in self._layout(task).jobs] for task in self._task_ids()}
+        every = [job for here in jobs.values() for job in here]
+        gone = self._issues.withdraw(every, finding_ids)
+        self.notes += self._overlay.erase({task: min(here) for task, here in jobs.items() if here}, gone)
+        return gone
+
+    def apply_fixes(self, orders: Sequence[FixOrder], note: Callable[[FixNote], None] = forget) -> list[FixResult]:
         """See :meth:`bridge.tools.AnnotationTool.apply_fixes`.
 
         All fixes of one job are written together: one request reads it, and one each creates, updates and deletes.
         A few more read anew what may have changed: the label list, and each task's jobs and frames.
         """
+        return self._in_jobs(orders, lambda fixes, group: fixes.apply(group, note))
+
+    def undo_fixes(self, orders: Sequence[UndoOrder]) -> list[FixResult]:
+        """See :meth:`bridge.tools.AnnotationTool.undo_fixes`. As many requests as writing the fixes took."""
+        return self._in_jobs(orders, lambda fixes, group: fixes.undo(group))
+
+    def _in_jobs(
+        self, orders: Sequence[Order], work: Callable[[JobFixes, Sequence[Order]], list[FixResult]]
+    ) -> list[FixResult]:
         self._forget()
         self._task_ids()
         groups: dict[Job, list[int]] = {}
         results: dict[int, FixResult] = {}
         for index, order in enumerate(orders):
             try:
-                groups.setdefault(self._job_of(order), []).append(index)
+                groups.setdefault(self._job_of(order.finding), []).append(index)
             except InTheWay as reason:
                 results[index] = FixResult(order.finding.id, Outcome.CONFLICT, str(reason))
         for job, indices in groups.items():
             fixes = JobFixes(self.client, job, self._label_list(), self._size)
-            results.update(zip(indices, fixes.apply([orders[i] for i in indices]), strict=True))
+            results.update(zip(indices, work(fixes, [orders[i] for i in indices]), strict=True))
         return [results[i] for i in range(len(orders))]
 
     def read_changes(self, cursor: str | None) -> Changes:
@@ -431,13 +491,12 @@ class Cvat:
                     return frame
         raise NotFound(f"{self.target} has no frame {item_id}", todo="It may have been deleted; score the target again")
 
-    def _job_of(self, order: FixOrder) -> Job:
+    def _job_of(self, finding: Finding) -> Job:
         """The job that a fix goes into.
 
         Raises:
             InTheWay: its frame or its job is gone, or somebody is at work in it.
         """
-        finding = order.finding
         place = parse_item_id(finding.submission_id)
         if place is None:
             raise InTheWay("the finding is about the item, not about somebody's submission")
@@ -478,9 +537,13 @@ class Cvat:
         return Record(frame.item, tuple(submissions), problems=tuple(problems), predicted_by=predicted_by)
 
     def _annotator(self, job: Job) -> str:
+        return self._handover.annotator(job, self._remembered())
+
+    def _remembered(self) -> Mapping[str, str]:
+        """Who annotated the jobs that are in review."""
         if self._annotators is None:
             self._annotators = self._memory.annotators()
-        return self._handover.annotator(job, self._annotators)
+        return self._annotators
 
     def _takes(self, job: Job, frame: int, model: str) -> bool:
         if not takes_suggestions(job):

@@ -10,7 +10,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote
@@ -52,6 +52,7 @@ class CvatClient:
         organization: the slug of the organization to work in; empty: none. CVAT answers lists with nothing, and no
             error, when the objects asked for are in another one.
         timeout: seconds to wait for an answer.
+        hidden: further secrets that are sent to it, and are not to be shown should it repeat them.
         attempts: how often a request that is safe to repeat is made altogether.
         pace: called before each request; it may wait.
         sleep: what waits, here and for long operations; replaced in tests.
@@ -67,6 +68,7 @@ class CvatClient:
         *,
         organization: str = "",
         timeout: float = 120.0,
+        hidden: Iterable[str] = (),
         attempts: int = 4,
         pace: Callable[[], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
@@ -83,8 +85,8 @@ class CvatClient:
         self._login = login
         self._key = login.token
         self._lock = threading.Lock()
-        self._door = HttpClient(url, name=NAME, limits=limits, pace=pace, sleep=sleep)
-        self.http = HttpClient(url, name=NAME, auth=self._headers, limits=limits, pace=pace, sleep=sleep)
+        self._door = HttpClient(url, name=NAME, hidden=(login.password,), limits=limits, pace=pace, sleep=sleep)
+        self.http = HttpClient(url, name=NAME, auth=self._headers, hidden=hidden, limits=limits, pace=pace, sleep=sleep)
 
     @property
     def url(self) -> str:
@@ -235,6 +237,9 @@ class CvatClient:
         """The text that goes with a project or a task. Who works in a job of a project is shown the project's."""
         return str(self.row("GET", f"/api/guides/{guide}").get("markdown") or "")
 
+    def patch_guide(self, guide: int, markdown: str) -> Row:
+        return self.row("PATCH", f"/api/guides/{guide}", json={"markdown": markdown}, repeatable=True)
+
     def create_guide(self, markdown: str, **whose: int) -> Row:
         """The one text of a ``project_id`` or ``task_id`` that has none."""
         return self.row("POST", "/api/guides", json={**whose, "markdown": markdown})
@@ -353,13 +358,17 @@ class CvatClient:
         """Comments of an ``issue_id`` or a ``job_id``."""
         return self.rows("/api/comments", sort="id", **which)
 
-    def create_issue(self, job: int, frame: int, position: list[float], message: str, *, resolved: bool = False) -> Row:
-        body = {"job": job, "frame": frame, "position": position, "message": message}
-        return self.row("POST", "/api/issues", json=body | ({"resolved": True} if resolved else {}))
+    def create_issue(self, job: int, frame: int, position: list[float], message: str, **more: object) -> Row:
+        """Open an issue; ``more`` is ``resolved`` or ``assignee`` (a user's number)."""
+        body = {"job": job, "frame": frame, "position": position, "message": message, **more}
+        return self.row("POST", "/api/issues", json=body)
 
     def delete_issue(self, issue: int) -> None:
         """Delete an issue with its comments; one that is gone already is no error."""
         self.call("DELETE", f"/api/issues/{issue}", accept=(404,))
+
+    def resolve_issue(self, issue: int, resolved: bool) -> Row:
+        return self.row("PATCH", f"/api/issues/{issue}", json={"resolved": resolved}, repeatable=True)
 
     def create_comment(self, issue: int, message: str) -> Row:
         return self.row("POST", "/api/comments", json={"issue": issue, "message": message})

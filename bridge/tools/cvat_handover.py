@@ -27,28 +27,18 @@ class SentBack:
 
 
 class Handover:
-    """Moves jobs between people.
+    """Moves jobs between people."""
 
-    Args:
-        reviewer: the user who gets the jobs; empty: they keep the assignee that they have.
-    """
-
-    def __init__(self, client: CvatClient, memory: ToolMemory, reviewer: str = "") -> None:
+    def __init__(self, client: CvatClient, memory: ToolMemory) -> None:
         self._client = client
         self._memory = memory
-        self._reviewer = reviewer
         self._users: dict[str, int] = {}
 
-    def reviewer_id(self) -> int | None:
-        """CVAT's number of the reviewer; None where none is named.
-
-        Raises:
-            NotFound: there is no such user, or none that this user may see.
-        """
-        return self._user(self._reviewer) if self._reviewer else None
-
-    def to_review(self, job: Job) -> None:
+    def to_review(self, job: Job, reviewer: str) -> None:
         """Stage *validation*, state *new*, for the reviewer. A job that is past *annotation* is left as it is.
+
+        Args:
+            reviewer: the user's name; empty: the job keeps the assignee that it has.
 
         Raises:
             ToolError: this user may not set the stage or the assignee; nothing was changed.
@@ -56,8 +46,8 @@ class Handover:
         if job.stage != "annotation":
             return
         fields: Row = {"stage": "validation", "state": "new"}
-        if self._reviewer and self._reviewer != job.assignee:
-            fields["assignee"] = self._user(self._reviewer)
+        if reviewer and reviewer != job.assignee:
+            fields["assignee"] = self.user_id(reviewer)
         if job.assignee:
             self._memory.remember_annotator(self.place(job), job.assignee)
         self._patch(job, fields, "go to review")
@@ -76,15 +66,19 @@ class Handover:
             annotator = annotators.get(self.place(job), "")
             fields: Row = {"stage": "annotation", "state": "rejected"}
             if annotator and annotator != job.assignee:
-                fields["assignee"] = self._user(annotator)
+                fields["assignee"] = self.user_id(annotator)
             self._patch(job, fields, "go back to its annotator")
             sent.append(SentBack(job.id, annotator, self.place(job)))
         return sent
 
     def annotator(self, job: Job, annotators: Mapping[str, str]) -> str:
         """Who annotated a job: its assignee, but for a job in review the one that is remembered."""
+        return self.annotator_name(job, annotators) or job.annotator
+
+    def annotator_name(self, job: Job, annotators: Mapping[str, str]) -> str:
+        """The user's name; empty where nobody is known to have annotated it."""
         known = annotators.get(self.place(job)) if job.stage != "annotation" else None
-        return known or job.annotator
+        return known or job.assignee
 
     def place(self, job: Job) -> str:
         return job_url(self._client.url, job)
@@ -101,7 +95,12 @@ class Handover:
                 todo="Run it as such a user, or leave stage and assignee to people: push --no-hand-over",
             ) from None
 
-    def _user(self, name: str) -> int:
+    def user_id(self, name: str) -> int:
+        """CVAT's number of a user.
+
+        Raises:
+            NotFound: there is no such user, or none that this user may see.
+        """
         if name not in self._users:
             found = {str(u.get("username")): int(u["id"]) for u in self._client.users(name)}
             if name not in found:

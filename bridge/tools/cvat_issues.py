@@ -7,6 +7,9 @@ How answers are read, the latest comment first: one that begins with ``accept`` 
 ``right``, ``true``) is an accept, ``reject`` (``no``, ``disagree``, ``wrong``, ``false``) a reject; other comments are
 conversation. An issue that was resolved without such a word is judged by what became of the object: changed, deleted or
 drawn by hand since the scoring is an edit, and unchanged a reject.
+
+An issue in which nobody has said anything is withdrawn with a comment, and resolved: that is no answer. Pushed again,
+it is open again, with the question as a new comment. Only what was said since the last question counts.
 """
 
 from __future__ import annotations
@@ -18,10 +21,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bridge.core.annotations import Annotation, Box, Polygon
+from bridge.core.annotations import Annotation, Box, Polygon, Shape, Xyxy
 from bridge.core.findings import Decision, Finding, Fix, Verdict
 from bridge.core.geometry import clip_to_image, iou_matrix
 from bridge.core.moments import parse_moment
+from bridge.core.objects import outline_envelope
 from bridge.dialects.cvat_labels import CvatLabels
 from bridge.dialects.cvat_shapes import FrameObjects, outer, read_frame, split_frames
 from bridge.dialects.cvat_tracks import read_tracks
@@ -40,6 +44,8 @@ _WORDS: Mapping[str, Decision] = {
     **dict.fromkeys(("accept", "accepted", "yes", "ok", "okay", "agree", "agreed", "right", "true"), "accept"),
     **dict.fromkeys(("reject", "rejected", "no", "disagree", "wrong", "false"), "reject"),
 }
+_WITHDRAWN = "[labelbridge withdrawn]"
+_FAREWELL = f"This is no longer suspected, or it was decided elsewhere: nobody has to judge it.\n{_WITHDRAWN}"
 _MARGIN_PX = 3.0
 _EFFECTS = {
     "add": "Accept adds {new} at {where}.",
@@ -58,15 +64,24 @@ _EFFECTS_ON_TRACKS = {
 
 @dataclass(frozen=True, slots=True)
 class MarkedIssue:
-    """An issue that was made for a finding."""
+    """An issue that was made for a finding.
+
+    ``mark`` is in the comment that asked last; ``comments`` are what was said since.
+    """
 
     row: Row
     mark: re.Match[str]
     comments: tuple[Row, ...]
+    is_withdrawn: bool = False
 
     @property
     def finding_id(self) -> str:
         return self.mark[1]
+
+    @property
+    def is_touched(self) -> bool:
+        """Whether somebody has said something, or resolved it."""
+        return bool(self.comments) or (self.row.get("resolved") is True and not self.is_withdrawn)
 
 
 class IssueDesk:
@@ -74,11 +89,13 @@ class IssueDesk:
 
     Args:
         labels: gives the label list; asked only for issues that were resolved without a word.
+        user_id: gives the number of a user, for issues that somebody in particular is to judge.
     """
 
-    def __init__(self, client: CvatClient, labels: Callable[[], CvatLabels]) -> None:
+    def __init__(self, client: CvatClient, labels: Callable[[], CvatLabels], user_id: Callable[[str], int]) -> None:
         self._client = client
         self._labels = labels
+        self._user_id = user_id
 
     def push(
         self, cases: Sequence[ReviewCase], frames: Mapping[str, Frame], handover: Handover | None = None
@@ -93,23 +110,42 @@ class IssueDesk:
             DataError: a case's frame is not in its job any more.
             ToolError: the user may not make issues there.
         """
-        held: dict[int, dict[str, int]] = {}
+        held: dict[int, dict[str, MarkedIssue]] = {}
+        numbers: dict[str, int] = {}
         handed: set[int] = set()
         pushed: list[PushedCase] = []
         for case in cases:
             frame = frames[case.item.id]
             job = _job_of(case, frame)
             if job.id not in held:
-                held[job.id] = {m.finding_id: int(m.row["id"]) for m in reversed(self._marked(job.id))}
+                held[job.id] = {m.finding_id: m for m in reversed(self._marked(job.id))}
+                numbers |= {name: int(m.row["id"]) for name, m in held[job.id].items() if not m.is_withdrawn}
             finding = case.finding
-            if finding.id not in held[job.id]:
+            if finding.id not in numbers:
                 if handover is not None and job.id not in handed:
-                    handover.to_review(job)
+                    handover.to_review(job, case.reviewer)
                     handed.add(job.id)
-                held[job.id][finding.id] = self._create(job, frame, case)
+                old = held[job.id].get(finding.id)
+                numbers[finding.id] = self._ask_again(old, case) if old else self._create(job, frame, case)
             url = f"{self._client.url}/tasks/{job.task}/jobs/{job.id}?frame={frame.number}"
-            pushed.append(PushedCase(finding.id, str(held[job.id][finding.id]), url))
+            pushed.append(PushedCase(finding.id, str(numbers[finding.id]), url))
         return pushed
+
+    def withdraw(self, jobs: Sequence[int], finding_ids: Collection[str]) -> set[str]:
+        """Resolve the issues of findings in which nobody has said anything: two requests to read each job, two for
+        each issue. The ids of those that stand in no open issue now."""
+        kept: set[str] = set()
+        for job in jobs if finding_ids else ():
+            for marked in self._marked(job):
+                if marked.finding_id not in finding_ids or (marked.is_withdrawn and marked.row.get("resolved")):
+                    continue
+                if marked.is_touched:
+                    kept.add(marked.finding_id)
+                    continue
+                if not marked.is_withdrawn:
+                    self._client.create_comment(int(marked.row["id"]), _FAREWELL)
+                self._client.resolve_issue(int(marked.row["id"]), True)
+        return set(finding_ids) - kept
 
     def verdicts(self, jobs: Sequence[int], since: str | None) -> Iterator[Verdict]:
         """The answers in the issues of some jobs, changed at or after ``since``."""
@@ -124,14 +160,24 @@ class IssueDesk:
 
     def _create(self, job: Job, frame: Frame, case: ReviewCase) -> int:
         try:
-            made = self._client.create_issue(job.id, frame.number, position(case.finding, frame), message(case))
+            for_whom = {"assignee": self._user_id(case.reviewer)} if case.reviewer else {}
+            place = position(case.finding, frame)
+            made = self._client.create_issue(job.id, frame.number, place, message(case), **for_whom)
         except AuthError as error:
             raise ToolError(
                 f"no issue can be made in job {job.id}: {error.found}",
-                expected="its assignee, the owner or assignee of its task or project, or a maintainer",
+                expected="its assignee, the owner or assignee of its task or project, or a maintainer"
+                + ("; outside an organization only an administrator may assign others" if case.reviewer else ""),
                 todo="Push as such a user; an organization's maintainer may do all that labelbridge does",
             ) from None
         return int(made["id"])
+
+    def _ask_again(self, old: MarkedIssue, case: ReviewCase) -> int:
+        # In this order: resolved, and asked since, it would say that somebody has resolved it.
+        number = int(old.row["id"])
+        self._client.resolve_issue(number, False)
+        self._client.create_comment(number, message(case))
+        return number
 
     def _content(self, job: int, frames: Collection[int]) -> dict[int, list[Annotation]]:
         """A job's objects on some frames, as they are now; masks, which no finding is about, are left out."""
@@ -147,25 +193,30 @@ class IssueDesk:
         comments: dict[int, list[Row]] = {}
         for comment in self._client.comments(job_id=job):
             comments.setdefault(int(comment["issue"]), []).append(comment)
-        marks: dict[int, re.Match[str]] = {}
-        for issue, said in comments.items():
+        for said in comments.values():
             said.sort(key=lambda c: int(c["id"]))
-            match = _MARK.search(str(said[0].get("message")))
-            if match:
-                marks[issue] = match
-        if not marks:
+        ours = {issue for issue, said in comments.items() if _MARK.search(str(said[0].get("message")))}
+        if not ours:
             return []
         rows = sorted(self._client.issues(job_id=job), key=lambda i: int(i["id"]))
-        return [
-            MarkedIssue(row, marks[int(row["id"])], tuple(comments[int(row["id"])]))
-            for row in rows
-            if int(row["id"]) in marks
-        ]
+        return [_marked_issue(row, comments[int(row["id"])]) for row in rows if int(row["id"]) in ours]
+
+
+def _marked_issue(row: Row, said: Sequence[Row]) -> MarkedIssue:
+    """An issue with what was said in it, in order; the first comment asks."""
+    asked, mark, is_withdrawn = 0, _MARK.search(str(said[0].get("message"))), False
+    for number, comment in enumerate(said):
+        text = str(comment.get("message"))
+        found = _MARK.search(text)
+        if found or _WITHDRAWN in text:
+            asked, mark, is_withdrawn = number, found or mark, not found
+    assert mark is not None
+    return MarkedIssue(row, mark, tuple(said[asked + 1 :]), is_withdrawn)
 
 
 def read_verdict(issue: MarkedIssue) -> Verdict | None:
     """The latest decision that somebody wrote into an issue; None where nobody has."""
-    for comment in reversed(issue.comments[1:]):
+    for comment in reversed(issue.comments):
         word = re.match(r"\W*([a-z]+)", str(comment.get("message")).casefold())
         decision = _WORDS.get(word[1]) if word else None
         if decision is not None:
@@ -186,7 +237,7 @@ def read_resolution(issue: MarkedIssue, content: Callable[[], Mapping[int, Seque
     Args:
         content: the objects of the issue's job by frame, as they are now.
     """
-    if issue.row.get("resolved") is not True:
+    if issue.row.get("resolved") is not True or issue.is_withdrawn:
         return None
     _, annotation_id, revision, corners, beside = issue.mark.groups()
     here = content().get(int(issue.row["frame"]), ())
@@ -228,8 +279,9 @@ def message(case: ReviewCase) -> str:
     finding = case.finding
     shape = finding.fix.shape
     place = "this place"
-    if isinstance(shape, Box | Polygon):
-        place = "({:.0f}, {:.0f}) to ({:.0f}, {:.0f})".format(*outer(shape))
+    around = None if shape is None else _around(shape)
+    if around is not None:
+        place = "({:.0f}, {:.0f}) to ({:.0f}, {:.0f})".format(*around)
     effects = _EFFECTS_ON_TRACKS if any(i.startswith("track:") for i in finding.annotation_ids) else _EFFECTS
     words = {"new": repr(finding.fix.label or finding.label), "old": repr(finding.label), "where": place}
     return "\n".join(
@@ -262,7 +314,7 @@ def position(finding: Finding, frame: Frame) -> list[float]:
         DataError: there is neither a shape nor a known size of the frame.
     """
     shapes = (finding.fix.shape, finding.current_shape)
-    boxes = [outer(shape) for shape in shapes if isinstance(shape, Box | Polygon)]
+    boxes = [box for shape in shapes if shape is not None and (box := _around(shape)) is not None]
     if not boxes and not (frame.width and frame.height):
         raise DataError(f"nothing says where on frame {frame.number} of task {frame.task} finding {finding.id} is")
     if not boxes:
@@ -272,6 +324,10 @@ def position(finding: Finding, frame: Frame) -> list[float]:
     if frame.width and frame.height:
         around = clip_to_image(around, frame.width, frame.height)
     return [round(float(n), 1) for n in around[0]]
+
+
+def _around(shape: Shape) -> Xyxy | None:
+    return outer(shape) if isinstance(shape, Box | Polygon) else outline_envelope(shape)
 
 
 def _job_of(case: ReviewCase, frame: Frame) -> Job:

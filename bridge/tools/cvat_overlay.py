@@ -5,28 +5,28 @@ flagged frames, which holds how they would be labelled if every finding were acc
 a quality report is asked for, whose conflicts are the markers.
 
 A task has one ground truth job at most, so where there is one that is not ours, or whose objects somebody has changed,
-nothing is written. How ours is known: :mod:`bridge.tools.cvat_overlay_journal`. An overlay only grows: what was decided
-meanwhile stays drawn until the ground truth job and the journal's issue are deleted by hand; the objects around it are
-drawn as they are at each push.
+nothing is written. How ours is known: :mod:`bridge.tools.cvat_overlay_journal`. What was decided meanwhile stays drawn
+until the ground truth job and the journal's issue are deleted by hand; what was withdrawn is drawn as it is labelled.
+The objects around are drawn as they are at each push.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bridge.core.moments import parse_moment
 from bridge.dialects.cvat_labels import CvatLabels
 from bridge.dialects.cvat_new_shapes import NewObject, create_body
 from bridge.dialects.cvat_shapes import entry_revision
-from bridge.errors import AuthError, ToolError
+from bridge.errors import AuthError, ToolError, ToolUnreachable
 from bridge.tools import ReviewCase
 from bridge.tools.cvat_client import CvatClient, RequestState, Row
 from bridge.tools.cvat_layout import Job, frames_of, is_people_job, parse_item_id, read_job
 from bridge.tools.cvat_overlay_content import SOURCE, as_accepted
-from bridge.tools.cvat_overlay_journal import DrawnFix, Journal, chapter_text, drawn_fix, read_journal
+from bridge.tools.cvat_overlay_journal import DrawnFix, Journal, chapter_text, drawn_fix, erasure_text, read_journal
 
 _OBJECTS = 2000
 """Objects that one request creates or deletes."""
@@ -108,6 +108,37 @@ class Overlay:
         tasks = [self._look(task) for task in sorted(by_task)]
         return tuple(note for task in tasks for note in self._draw(task, by_task[task.id]))
 
+    def erase(self, first_jobs: Mapping[int, int], finding_ids: Collection[str]) -> tuple[str, ...]:
+        """Draw findings no longer, where they are drawn; one request for a task without any of them.
+
+        Args:
+            first_jobs: by task, the first job that people annotate in.
+
+        Returns:
+            What a person should know of tasks where they stay drawn, or that show no markers: one sentence each.
+
+        Raises:
+            ToolError: the user may not draw overlays, or CVAT failed.
+        """
+        notes: list[str] = []
+        for number, job in sorted(first_jobs.items()) if finding_ids else ():
+            journal = read_journal(self._client.comments(job_id=job))
+            if not {s.finding_id for s in journal.everything} & set(finding_ids):
+                continue
+            try:
+                task = self._look(number)
+            except (AuthError, ToolUnreachable):
+                raise
+            except ToolError as error:
+                notes.append(f"Task {number} still shows suggestions that were withdrawn: {error.found}.")
+                continue
+            gone = sorted({s.finding_id for s in journal.suggestions} & set(finding_ids))
+            if gone and journal.issue is not None:
+                self._client.create_comment(journal.issue, erasure_text(gone))
+                task.journal = task.journal.without(gone)
+            notes += self._draw(task, ()) if task.truth is not None else ()
+        return tuple(notes)
+
     def _look(self, number: int) -> _Task:
         """Read what a task has; see :meth:`check`."""
         rows = {int(row["id"]): row for row in self._client.jobs_of(number)}
@@ -148,10 +179,11 @@ class Overlay:
     def _draw(self, task: _Task, suggestions: Sequence[DrawnFix]) -> list[str]:
         known = {s.finding_id for s in task.journal.suggestions}
         chapter = list({s.finding_id: s for s in suggestions if s.finding_id not in known}.values())
+        journal_is_new = task.journal.issue is None
         try:
             if chapter:
                 self._write_down(task, chapter)
-            truth = self._job_for(task, journal_is_new=not known)
+            truth = self._job_for(task, journal_is_new=journal_is_new)
             self._fill(task, truth)
             row = self._client.job(truth)
             if any(row.get(key) != value for key, value in _DONE.items()):
@@ -217,7 +249,7 @@ class Overlay:
         """What the ground truth job has to hold, as the jobs of people are now."""
         frames = {f.number: f for f in frames_of(task.meta, 0, task.people)}
         drawn_as: dict[int, int] = {}
-        for suggestion in task.journal.suggestions:
+        for suggestion in task.journal.everything:
             frame = frames.get(suggestion.frame)
             if frame is not None and suggestion.job in [job.id for job in frame.jobs]:
                 drawn_as.setdefault(frame.number, suggestion.job)

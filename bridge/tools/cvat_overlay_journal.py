@@ -4,14 +4,16 @@ A task's first job has one issue for it, resolved, so that it is nobody's work. 
 chapters, one for each push that brought anything: every suggestion with its fix. That is the mark of our ground truth
 job: it has just the frames of all chapters, or, where a push was cut off, of all but the last ones. And it is what the
 job is made from, so that it can be deleted and made again at any time, from any data folder.
+
+A comment may also say which suggestions are no longer drawn. Their frames stay in the job, as they are labelled.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -23,6 +25,7 @@ from bridge.tools.cvat_layout import item_id, parse_item_id
 from bridge.tools.fix_rules import same_shape
 
 _CHAPTER = re.compile(r"\[labelbridge draws (\[.*\])\]\s*\Z", re.DOTALL)
+_ERASURE = re.compile(r"\[labelbridge erases (\[.*\])\]\s*\Z", re.DOTALL)
 _PREFACE = (
     "labelbridge draws its suggestions over this task, with a ground truth job: open a job in the workspace Review, "
     "and press the pin. This issue says which, for labelbridge itself. Nobody has to do anything here, but do not "
@@ -95,19 +98,22 @@ class Journal:
 
     Attributes:
         issue: where further chapters go; None where there is no journal yet.
+        erased: ids of the findings that are no longer drawn.
     """
 
     issue: int | None = None
     chapters: tuple[tuple[DrawnFix, ...], ...] = ()
+    erased: frozenset[str] = frozenset()
+
+    @property
+    def everything(self) -> tuple[DrawnFix, ...]:
+        """All suggestions, each once and as it was written last, in the order in which they were written first."""
+        return tuple({s.finding_id: s for chapter in self.chapters for s in chapter}.values())
 
     @property
     def suggestions(self) -> tuple[DrawnFix, ...]:
-        """All of them, each once, in the order in which they were written."""
-        found: dict[str, DrawnFix] = {}
-        for chapter in self.chapters:
-            for suggestion in chapter:
-                found.setdefault(suggestion.finding_id, suggestion)
-        return tuple(found.values())
+        """Those that are drawn."""
+        return tuple(s for s in self.everything if s.finding_id not in self.erased)
 
     @property
     def frames(self) -> frozenset[int]:
@@ -120,7 +126,11 @@ class Journal:
         return tuple(accumulate(sets, frozenset.union))
 
     def with_chapter(self, issue: int, chapter: Sequence[DrawnFix]) -> Journal:
-        return Journal(issue, (*self.chapters, tuple(chapter)))
+        drawn = {s.finding_id for s in chapter}
+        return Journal(issue, (*self.chapters, tuple(chapter)), self.erased - drawn)
+
+    def without(self, finding_ids: Collection[str]) -> Journal:
+        return replace(self, erased=self.erased | frozenset(finding_ids))
 
 
 def read_journal(comments: Iterable[Row]) -> Journal:
@@ -134,8 +144,15 @@ def read_journal(comments: Iterable[Row]) -> Journal:
         said.setdefault(int(comment["issue"]), []).append(comment)
     ours = [issue for issue, rows in said.items() if _CHAPTER.search(str(rows[0].get("message")))]
     rows = sorted((c for issue in ours for c in said[issue]), key=lambda c: int(c["id"]))
-    texts = [(int(c["issue"]), found[1]) for c in rows if (found := _CHAPTER.search(str(c.get("message"))))]
-    return Journal(min(ours, default=None), tuple(_read(issue, text) for issue, text in texts))
+    first = min(ours, default=None)
+    journal = Journal(first)
+    for row in rows:
+        issue, text = int(row["issue"]), str(row.get("message"))
+        if found := _CHAPTER.search(text):
+            journal = journal.with_chapter(first or issue, _read(issue, found[1]))
+        elif found := _ERASURE.search(text):
+            journal = journal.without(_ids(issue, found[1]))
+    return journal
 
 
 def is_journal(first_comment: str) -> bool:
@@ -161,15 +178,31 @@ def chapter_text(chapter: Sequence[DrawnFix], *, is_first: bool) -> str:
     return "\n".join([*([_PREFACE] if is_first else []), number, f"[labelbridge draws {data}]"])
 
 
+def erasure_text(finding_ids: Sequence[str]) -> str:
+    number = f"{len(finding_ids)} suggestion{'s'[: len(finding_ids) != 1]} no longer drawn."
+    return f"{number}\n[labelbridge erases {json.dumps(list(finding_ids), separators=(',', ':'))}]"
+
+
 def _read(issue: int, text: str) -> tuple[DrawnFix, ...]:
     try:
         return tuple(_suggestion(row) for row in json.loads(text))
     except (LookupError, TypeError, ValueError, DataError) as error:
-        raise ToolError(
-            f"what labelbridge wrote into issue {issue}, to know its overlay again, cannot be read any more: {error}",
-            expected="the comments as they were written",
-            todo="Delete that issue and the ground truth job, if it is labelbridge's, and push again",
-        ) from None
+        raise _unreadable(issue, error) from None
+
+
+def _ids(issue: int, text: str) -> list[str]:
+    try:
+        return [str(name) for name in json.loads(text)]
+    except ValueError as error:
+        raise _unreadable(issue, error) from None
+
+
+def _unreadable(issue: int, error: Exception) -> ToolError:
+    return ToolError(
+        f"what labelbridge wrote into issue {issue}, to know its overlay again, cannot be read any more: {error}",
+        expected="the comments as they were written",
+        todo="Delete that issue and the ground truth job, if it is labelbridge's, and push again",
+    )
 
 
 def _suggestion(row: Any) -> DrawnFix:

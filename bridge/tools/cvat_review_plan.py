@@ -22,10 +22,15 @@ class ReviewPlan:
     """What a push does.
 
     Attributes:
-        reviewer: user name; who gets the jobs, or the review task. Empty: nobody in particular.
+        reviewer: user names, joined by commas; who gets the jobs, or the review tasks. Empty: nobody in particular.
         hand_over: whether the jobs of the findings go to the stage of validation; not in the mode ``task``.
     """
 
     mode: ReviewMode = ReviewMode.ISSUES
     reviewer: str = ""
     hand_over: bool = True
+
+    @property
+    def reviewers(self) -> tuple[str, ...]:
+        """The names, each once."""
+        return tuple(dict.fromkeys(name.strip() for name in self.reviewer.split(",") if name.strip()))

@@ -9,6 +9,9 @@ An explicit verdict counts at once: ``accept`` (as edited, where the shape or it
 the job is completed, what was done without a word counts too: a changed shape is an edit; a deleted one is a reject, or
 where the question was whether the object is one too many, an accept. A shape that was left as it is answers nothing.
 
+A finding that is withdrawn leaves its task, shape and all, where nobody has touched the shape; a task that asks nothing
+any more is deleted.
+
 CVAT keeps a shape's id but gives it fresh attributes with another label. So which shape stands for which finding, and
 how it was, is kept in the task's guide. That is written last: a task without one is unfinished. Nobody is shown it, as
 people who work in a job see the guide of the project, which says how to review.
@@ -17,7 +20,7 @@ people who work in a job see the guide of the project, which says how to review.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,7 +33,7 @@ from bridge.dialects.cvat_shapes import FrameObjects, Size, read_frame
 from bridge.errors import AuthError, DataError, ToolError
 from bridge.tools import PushedCase, Review, ReviewCase, UnshownCases
 from bridge.tools.cvat_client import CvatClient, Row
-from bridge.tools.cvat_layout import Frame, read_job
+from bridge.tools.cvat_layout import Frame, Job, read_job
 from bridge.tools.cvat_new_task import BrokenFrames, NewTask
 from bridge.tools.cvat_review_plan import ReviewMode
 from bridge.tools.questions import title_of
@@ -44,6 +47,7 @@ _ATTRIBUTES = (
 )
 _TYPES = ("any", "rectangle", "polygon", "mask", "ellipse")
 _LINE = re.compile(r"\[labelbridge ([0-9a-f]{16}) (shape:\d+) ([0-9a-f]{16}) (add|delete|relabel|reshape|none)\]")
+_WITHDRAWN_LINE = re.compile(_LINE.pattern.replace("labelbridge", "labelbridge withdrawn"))
 _QUESTION_CHARACTERS = 300
 _GUIDE = """# How to review
 
@@ -73,7 +77,7 @@ class ReviewTasks:
 
     Args:
         labels: gives the target's.
-        reviewer: gives the id of the user who gets the tasks; None: nobody in particular.
+        user_id: gives the number of a user, for tasks that somebody in particular is to judge.
     """
 
     def __init__(
@@ -81,13 +85,13 @@ class ReviewTasks:
         client: CvatClient,
         labels: Callable[[], CvatLabels],
         new_task: NewTask,
-        reviewer: Callable[[], int | None],
+        user_id: Callable[[str], int],
     ) -> None:
         self._client = client
         self._labels = labels
         self._new_task = new_task
-        self._reviewer = reviewer
-        self._guides: dict[int, list[_Asked]] = {}
+        self._user_id = user_id
+        self._texts: dict[int, str] = {}
 
     def open(self, title: str, home: str) -> Review:
         """The project for the review of a target, found by its name and its link to the target, or made.
@@ -123,7 +127,7 @@ class ReviewTasks:
         return Review(str(project), f"{self._client.url}/projects/{project}", not known, ReviewMode.TASK)
 
     def push(self, review: Review, cases: Sequence[ReviewCase], frames: Mapping[str, Frame]) -> list[PushedCase]:
-        """Make one task of all cases that stand in none yet; those that do are answered with where they are.
+        """Make one task of each reviewer's cases that stand in none yet; others are answered with where they are.
 
         Args:
             frames: by item id.
@@ -135,10 +139,41 @@ class ReviewTasks:
         project = int(review.ref)
         tasks = list(self._client.tasks_of(project))
         known = self._known(tasks)
-        new = [case for case in cases if case.finding.id not in known]
-        if new:
-            known |= self._make(project, tasks, new, frames)
+        new: dict[str, list[ReviewCase]] = {}
+        for case in cases:
+            if case.finding.id not in known:
+                new.setdefault(case.reviewer, []).append(case)
+        for mine in new.values():
+            known |= self._make(project, tasks, mine, frames)
         return [PushedCase(case.finding.id, *known[case.finding.id]) for case in cases]
+
+    def withdraw(self, review: Review, finding_ids: Collection[str]) -> set[str]:
+        """Take findings out of their tasks: three requests for a task to read, and two to write.
+
+        The guide is written first: a shape that is gone, and that the guide asks about, would be an answer.
+        """
+        project, kept = int(review.ref), set[str]()
+        jobs = {int(row["task_id"]): row for row in self._client.jobs_of_project(project)}
+        labels = parse_labels(self._client.labels(project_id=project))
+        for task in self._client.tasks_of(project):
+            number, asked = int(task["id"]), self._asked(task)
+            mine = [a for a in asked if a.finding_id in finding_ids]
+            leaving = [a for a in self._withdrawn(task) if a.finding_id in finding_ids]
+            if not mine and not leaving:
+                continue
+            job = read_job(jobs[number])
+            now = self._shapes(job, labels)
+            touched = {a.finding_id for a in mine if _is_touched(a, *now.get(a.annotation_id, (None, UNDECIDED)))}
+            kept |= touched
+            free = [a for a in mine if a.finding_id not in touched]
+            if len(free) == len(asked):
+                self._client.delete_task(number)
+                continue
+            if free:
+                self._client.patch_guide(int(task["guide_id"]), self._without(task, free))
+                self._texts.pop(int(task["guide_id"]))
+            self._delete_shapes(job, [a.annotation_id for a in (*free, *leaving)])
+        return set(finding_ids) - kept
 
     def verdicts(self, review: Review, since: str | None) -> Iterator[Verdict]:
         """The answers in the tasks that were changed at or after ``since``: four requests for each of them at most."""
@@ -186,7 +221,8 @@ class ReviewTasks:
         if unshown:
             raise UnshownCases(unshown)
         mark = f"[labelbridge {digest(sorted(c.finding.id for c in cases))}]"
-        task, reviewer = self._found(tasks, mark), self._reviewer()
+        task, name = self._found(tasks, mark), cases[0].reviewer
+        reviewer = self._user_id(name) if name else None
         if task is None:
             fields: Row = {"name": f"{len(cases)} findings {mark}", "project_id": project}
             if reviewer is not None:
@@ -209,21 +245,41 @@ class ReviewTasks:
         return {a.finding_id: (f"{task}/{a.annotation_id}", self._url(task, job.id)) for a in asked}
 
     def _found(self, tasks: Iterable[Row], mark: str) -> int | None:
-        """The task that an earlier attempt has made; one that has got no frames is deleted."""
+        """The task that an earlier attempt has begun to make; one that has got no frames is deleted."""
         for task in tasks:
-            if mark in str(task.get("name")):
+            if mark in str(task.get("name")) and task.get("guide_id") is None:
                 if task.get("size"):
                     return int(task["id"])
                 self._client.delete_task(int(task["id"]))
         return None
 
     def _asked(self, task: Row) -> list[_Asked]:
+        return [_Asked(*line.groups()) for line in _LINE.finditer(self._text(task))]
+
+    def _withdrawn(self, task: Row) -> list[_Asked]:
+        return [_Asked(*line.groups()) for line in _WITHDRAWN_LINE.finditer(self._text(task))]
+
+    def _text(self, task: Row) -> str:
+        """The task's guide; empty where it has none."""
         if task.get("guide_id") is None:
-            return []
+            return ""
         number = int(task["guide_id"])
-        if number not in self._guides:
-            self._guides[number] = [_Asked(*line.groups()) for line in _LINE.finditer(self._client.guide(number))]
-        return self._guides[number]
+        if number not in self._texts:
+            self._texts[number] = self._client.guide(number)
+        return self._texts[number]
+
+    def _without(self, task: Row, gone: Sequence[_Asked]) -> str:
+        text = self._text(task)
+        for asked in gone:
+            text = text.replace(f"[labelbridge {asked.finding_id} ", f"[labelbridge withdrawn {asked.finding_id} ")
+        return text
+
+    def _delete_shapes(self, job: Job, annotation_ids: Collection[str]) -> None:
+        shapes = self._client.annotations(job.id).get("shapes") or []
+        body = {"version": 0, "tags": [], "tracks": []}
+        gone = [s for s in shapes if f"shape:{s['id']}" in annotation_ids]
+        if gone:
+            self._client.patch_annotations(job.id, "delete", {**body, "shapes": gone})
 
     def _url(self, task: int, job: int | None = None) -> str:
         return f"{self._client.url}/tasks/{task}" + (f"/jobs/{job}" if job is not None else "")
@@ -232,16 +288,9 @@ class ReviewTasks:
 
     def _answers(self, row: Row, asked: Sequence[_Asked], labels: CvatLabels) -> Iterator[Verdict]:
         job = read_job(row)
-        answer = self._client.annotations(job.id)
-        shapes = {f"shape:{s['id']}": s for s in answer.get("shapes") or [] if isinstance(s, dict) and "id" in s}
-        sizes: dict[int, Size] = {}
-        if any(s.get("type") == "mask" for s in shapes.values()):
-            entries = self._client.job_meta(job.id).get("frames") or []
-            sizes = {n: (int(e["width"]), int(e["height"])) for n, e in enumerate(entries)}
+        shapes = self._shapes(job, labels)
         for one in asked:
-            shape = shapes.get(one.annotation_id)
-            now = None if shape is None else _read(shape, labels, sizes.get(int(shape["frame"])))
-            word = UNDECIDED if shape is None else _verdict_of(shape, labels)
+            now, word = shapes.get(one.annotation_id, (None, UNDECIDED))
             decided = judge(one, now, word, completed=job.state == "completed")
             if decided is not None:
                 decision, fix = decided
@@ -253,6 +302,23 @@ class ReviewTasks:
                     source=f"task {job.task}, {one.annotation_id.replace(':', ' ')}",
                     fix=fix,
                 )
+
+    def _shapes(self, job: Job, labels: CvatLabels) -> dict[str, tuple[Annotation | None, str]]:
+        """The shapes of a job, each with its verdict, by id."""
+        answer = self._client.annotations(job.id)
+        shapes = {f"shape:{s['id']}": s for s in answer.get("shapes") or [] if isinstance(s, dict) and "id" in s}
+        sizes: dict[int, Size] = {}
+        if any(s.get("type") == "mask" for s in shapes.values()):
+            entries = self._client.job_meta(job.id).get("frames") or []
+            sizes = {n: (int(e["width"]), int(e["height"])) for n, e in enumerate(entries)}
+        return {
+            name: (_read(s, labels, sizes.get(int(s["frame"]))), _verdict_of(s, labels)) for name, s in shapes.items()
+        }
+
+
+def _is_touched(asked: _Asked, now: Annotation | None, word: str) -> bool:
+    """Whether a reviewer has done anything to a shape, finished or not."""
+    return now is None or word != UNDECIDED or now.revision != asked.revision
 
 
 def judge(asked: _Asked, now: Annotation | None, word: str, *, completed: bool) -> tuple[Any, Fix | None] | None:

@@ -9,13 +9,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bridge.core.annotations import Item, LabelSet, Prediction, Record
-from bridge.core.findings import Verdict
+from bridge.core.assignment import Seating, Who
+from bridge.core.findings import Finding, Verdict
 from bridge.errors import ImageError, ToolError, UsageError
 from bridge.formats import Format
 from bridge.formats.coco import CocoDataset
 from bridge.formats.voc import VocDataset
 from bridge.formats.yolo import YoloDataset
-from bridge.tools import Changes, FixOrder, FixResult, Page, Prelabel, PushedCase, Review, ReviewCase, TargetInfo
+from bridge.tools import (
+    Changes,
+    FixNote,
+    FixOrder,
+    FixResult,
+    Page,
+    Prelabel,
+    PushedCase,
+    Review,
+    ReviewCase,
+    TargetInfo,
+    UndoOrder,
+    forget,
+)
 
 _OPEN: Mapping[str, Callable[[Path, Path | None], Format]] = {
     "coco": CocoDataset.open,
@@ -95,14 +109,23 @@ class FilesTool:
     def open_review(self, labels: LabelSet, title: str) -> Review:
         raise self._read_only("there is no place to review findings")
 
+    def seats(self, findings: Sequence[Finding], who: Who) -> Seating:
+        raise self._read_only("findings cannot be pushed")
+
     def push_cases(self, review: Review, cases: Sequence[ReviewCase]) -> list[PushedCase]:
         raise self._read_only("findings cannot be pushed")
 
     def read_verdicts(self, review: Review, since: str | None) -> Iterator[Verdict]:
         raise self._read_only("there are no verdicts to read")
 
-    def apply_fixes(self, orders: Sequence[FixOrder]) -> list[FixResult]:
+    def withdraw_cases(self, review: Review, finding_ids: Collection[str]) -> set[str]:
+        raise self._read_only("there is no place to review findings")
+
+    def apply_fixes(self, orders: Sequence[FixOrder], note: Callable[[FixNote], None] = forget) -> list[FixResult]:
         raise self._read_only("fixes cannot be written")
+
+    def undo_fixes(self, orders: Sequence[UndoOrder]) -> list[FixResult]:
+        raise self._read_only("fixes cannot be undone")
 
     def read_changes(self, cursor: str | None) -> Changes:
         raise self._read_only("nobody works in it whose changes could be followed")

@@ -1,42 +1,54 @@
 """Label Studio as an annotation tool: one project is one target, ``ls:project/7``.
 
-Observed on Label Studio 1.23.2, Community edition. It has no locks and no versions: between reading an annotation and
-writing it back lies a moment (one round trip) in which a person's change would be overwritten. Everything else that a
-person did since the scoring is seen and makes the fix a conflict, unsubmitted drafts included.
+Observed on Label Studio 1.23.2, Community edition. It has no locks and no versions: what that means for fixes says
+:mod:`bridge.tools.label_studio_submissions`.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Sequence
 from urllib.parse import urlsplit
 
 from bridge.core.annotations import Box, Item, LabelSet, Record, digest
-from bridge.core.findings import Verdict
+from bridge.core.assignment import Seat, Seating, Who
+from bridge.core.findings import Finding, Verdict
 from bridge.dialects.label_studio import LabelConfig, Size, box_entries, parse_label_config, prediction_entry
-from bridge.dialects.label_studio_storage import cloud_path
-from bridge.errors import AuthError, ConfigError, DataError, ImageError, NotFound, ToolError, ToolUnreachable
+from bridge.dialects.label_studio_storage import cloud_path, is_api
+from bridge.errors import (
+    AuthError,
+    ConfigError,
+    DataError,
+    ImageError,
+    NotFound,
+    ToolError,
+    ToolUnreachable,
+    UsageError,
+)
 from bridge.images import size_of
 from bridge.net import origin_of, public_url
 from bridge.tools import (
     Changes,
+    FixNote,
     FixOrder,
     FixResult,
-    Outcome,
     Page,
     Prelabel,
     PushedCase,
     Review,
     ReviewCase,
     TargetInfo,
+    UndoOrder,
+    forget,
 )
-from bridge.tools.fix_rules import conflicts
+from bridge.tools.hooks import HookAddress
 from bridge.tools.label_studio_changes import read_task_changes
 from bridge.tools.label_studio_client import LabelStudioClient, Row, task_filter
-from bridge.tools.label_studio_fixes import Sheet
+from bridge.tools.label_studio_hooks import settle_hook
 from bridge.tools.label_studio_records import image_reference, predictions_from_entry, record_from_task, text_of
 from bridge.tools.label_studio_review import ReviewDesk
+from bridge.tools.label_studio_submissions import Submissions
+
+_WHO = {"others": "the annotator does not judge their own work", "annotator": "only the annotator judges"}
 
 _BATCH = 100
 """Tasks named in one request: their ids stand in the address, and proxies refuse long ones."""
@@ -49,10 +61,19 @@ class LabelStudio:
         client: calls to the server.
         project_id: the number in the project's address.
         max_image_bytes: larger image files are refused.
+        hook: where a review project that is made sends its webhooks; None: nowhere.
     """
 
-    def __init__(self, client: LabelStudioClient, project_id: int, *, max_image_bytes: int = 64 * 2**20) -> None:
+    def __init__(
+        self,
+        client: LabelStudioClient,
+        project_id: int,
+        *,
+        max_image_bytes: int = 64 * 2**20,
+        hook: HookAddress | None = None,
+    ) -> None:
         self.client = client
+        self._hook = hook
         self.project_id = project_id
         self._max_image_bytes = max_image_bytes
         self._project: Row | None = None
@@ -109,6 +130,8 @@ class LabelStudio:
         """
         reference = self._reachable(item)
         own = self._is_own(reference)
+        if own and is_api(self.client.http.url(reference), self.client.url):
+            raise _image_error(item, f"{public_url(reference)!r} is an address of the API", "Correct the task's data")
         try:
             reply = self.client.call("GET", reference, accept=(403,), max_bytes=self._max_image_bytes)
         except ToolError as error:
@@ -147,7 +170,22 @@ class LabelStudio:
         return written
 
     def open_review(self, labels: LabelSet, title: str) -> Review:
-        return self._reviews().open(labels, title)
+        review = self._reviews().open(labels, title)
+        if review.created and self._hook:
+            # A refusal is no reason not to review: answers are found by polling too.
+            settle_hook(self.client, int(review.ref), self._hook)
+        return review
+
+    def seats(self, findings: Sequence[Finding], who: Who) -> Seating:
+        """See :meth:`bridge.tools.AnnotationTool.seats`. Nobody can be asked in particular, nor kept out."""
+        if who != "anyone":
+            raise UsageError(
+                f"in Label Studio's Community edition nobody can see to it that {_WHO[who]}: it assigns no tasks, and "
+                "its projects are open to all members",
+                expected="reviewer anyone",
+                todo="`push --requeue` gives whole items to another annotator, blind; or agree on it among people",
+            )
+        return Seating((Seat(),) * len(findings))
 
     def push_cases(self, review: Review, cases: Sequence[ReviewCase]) -> list[PushedCase]:
         return self._reviews().push(review, cases)
@@ -155,24 +193,21 @@ class LabelStudio:
     def read_verdicts(self, review: Review, since: str | None) -> Iterator[Verdict]:
         return self._reviews().verdicts(review, since)
 
-    def apply_fixes(self, orders: Sequence[FixOrder]) -> list[FixResult]:
+    def withdraw_cases(self, review: Review, finding_ids: Collection[str]) -> set[str]:
+        return self._reviews().withdraw(review, finding_ids)
+
+    def apply_fixes(self, orders: Sequence[FixOrder], note: Callable[[FixNote], None] = forget) -> list[FixResult]:
         """See :meth:`bridge.tools.AnnotationTool.apply_fixes`.
 
         All fixes of one submission are written together: four requests (read, look for drafts, read again, write), and
-        one more for the text that spans are in. The write is sent once: what follows a lost one is for the next call.
+        one more for the text that spans are in. One request reads the labels, which somebody may have changed. The
+        write is sent once: what follows a lost one is for the next call.
         """
-        groups: dict[str, list[int]] = {}
-        for index, order in enumerate(orders):
-            groups.setdefault(order.finding.submission_id, []).append(index)
-        results: dict[int, FixResult] = {}
-        for submission_id, indices in groups.items():
-            group = [orders[i] for i in indices]
-            try:
-                done = self._apply_to(submission_id, group)
-            except NotFound:
-                done = conflicts(group, f"task {group[0].finding.item_id} or its annotation was deleted meanwhile")
-            results.update(zip(indices, done, strict=True))
-        return [results[i] for i in range(len(orders))]
+        return self._submissions().apply(orders, note)
+
+    def undo_fixes(self, orders: Sequence[UndoOrder]) -> list[FixResult]:
+        """See :meth:`bridge.tools.AnnotationTool.undo_fixes`. As many requests as writing the fixes took."""
+        return self._submissions().undo(orders)
 
     def read_changes(self, cursor: str | None) -> Changes:
         """See :meth:`bridge.tools.AnnotationTool.read_changes`. One request where nothing changed.
@@ -295,53 +330,6 @@ class LabelStudio:
             self.client.patch_project(self.project_id, {"model_version": model, "show_collab_predictions": True})
         self._shown_model = model
 
-    def _apply_to(self, submission_id: str, orders: Sequence[FixOrder]) -> list[FixResult]:
-        if not submission_id.isdigit():
-            return conflicts(orders, "the finding is about the item, not about somebody's submission")
-        try:
-            annotation = self.client.annotation(int(submission_id))
-        except NotFound:
-            return conflicts(orders, f"annotation {submission_id} no longer exists")
-        task_id, result = annotation.get("task"), annotation.get("result")
-        if str(task_id) != orders[0].finding.item_id:
-            return conflicts(orders, f"annotation {submission_id} now belongs to another task")
-        if annotation.get("was_cancelled"):
-            return conflicts(orders, "the task was skipped since it was scored")
-        if not isinstance(result, list) or not all(isinstance(region, dict) for region in result):
-            return conflicts(orders, f"annotation {submission_id} holds no list of regions")
-        size = functools.cache(lambda: self._size_of_task(str(task_id)))
-        sheet = Sheet(result, self._label_config(), submission_id, size, self._text_of_task(str(task_id)))
-        results = [sheet.apply(order) for order in orders]
-        if any(r.outcome is Outcome.APPLIED for r in results):
-            editor = self._somebody_editing(annotation)
-            if editor:
-                return [
-                    replace(r, outcome=Outcome.CONFLICT, message=editor) if r.outcome is Outcome.APPLIED else r
-                    for r in results
-                ]
-            if self.client.annotation(int(submission_id)).get("result") != result:
-                # Somebody saved while the drafts were asked for, or while a size was: that may have taken its time.
-                return self._apply_to(submission_id, orders)
-            self._write(int(submission_id), sheet.result)
-        return results
-
-    def _write(self, annotation_id: int, result: list[Row]) -> None:
-        stored = self.client.patch_annotation(annotation_id, {"result": result}).get("result")
-        if stored != result:
-            raise ToolError(
-                f"Label Studio stored other regions in annotation {annotation_id} than were written",
-                expected="the same regions",
-                todo="Open the task and compare; run the same command again",
-            )
-
-    def _somebody_editing(self, annotation: Row) -> str | None:
-        """Whose unsubmitted draft of this annotation is newer than it; None when there is none."""
-        for draft in self.client.drafts(int(annotation["task"])):
-            newer = str(draft.get("updated_at") or "") > str(annotation.get("updated_at") or "")
-            if draft.get("annotation") == annotation.get("id") and newer:
-                return f"{draft.get('user') or 'somebody'} has changed it and not yet submitted"
-        return None
-
     def _size_of_task(self, item_id: str) -> Size:
         """The image's size where no region of an annotation tells it: from predictions, else from the file."""
         task, config = self._task(item_id), self._label_config()
@@ -361,6 +349,10 @@ class LabelStudio:
         if not tasks:
             raise NotFound(f"project {self.project_id} has no task {item_id}")
         return tasks[0]
+
+    def _submissions(self) -> Submissions:
+        self._project = self._config = None
+        return Submissions(self.client, self._label_config(), self._size_of_task, self._text_of_task)
 
     def _reviews(self) -> ReviewDesk:
         if self._desk is None:

@@ -51,6 +51,7 @@ class LabelStudioClient:
         timeout: seconds to wait for an answer.
         allowed: origins in private networks that images may be fetched from.
         private_networks: whether images may be fetched from every private network.
+        hidden: further secrets that are sent to it, and are not to be shown should it repeat them.
         attempts: how often a request that is safe to repeat is made altogether.
         pace: called before each request; it may wait.
         clock, sleep: replaced in tests.
@@ -67,13 +68,14 @@ class LabelStudioClient:
         timeout: float = 120.0,
         allowed: Iterable[str] = (),
         private_networks: bool = False,
+        hidden: Iterable[str] = (),
         attempts: int = 4,
         pace: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         limits = Limits(read_s=timeout, attempts=attempts)
-        self._exchanger = HttpClient(url, name=NAME, limits=limits, pace=pace, sleep=sleep)
+        self._exchanger = HttpClient(url, name=NAME, hidden=(token.strip(),), limits=limits, pace=pace, sleep=sleep)
         _refuse_unusable(token, self._exchanger.base)
         self._auth = LabelStudioAuth(token, self._exchange, clock)
         self.http = HttpClient(
@@ -82,6 +84,7 @@ class LabelStudioClient:
             auth=self._auth.headers,
             allowed=allowed,
             private_networks=private_networks,
+            hidden=hidden,
             limits=limits,
             pace=pace,
             sleep=sleep,
@@ -208,6 +211,10 @@ class LabelStudioClient:
 
     def patch_task(self, task: int, fields: Row) -> Row:
         return _row(self.call("PATCH", f"/api/tasks/{task}/", json=fields, repeatable=True))
+
+    def delete_task(self, task: int) -> None:
+        """Delete a task with all that it holds; one that is gone already is no error."""
+        self.call("DELETE", f"/api/tasks/{task}/", accept=(404,), repeatable=True)
 
     def annotation(self, annotation: int) -> Row:
         return _row(self.call("GET", f"/api/annotations/{annotation}/"))

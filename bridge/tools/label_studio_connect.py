@@ -1,15 +1,14 @@
 """Connecting a model server to a Label Studio project, and finding out why that does not work.
 
 Label Studio (1.23.1 and newer) refuses model servers in private networks unless it is told otherwise, can leave a
-half-made connection behind when it answers with an error, and makes the connection's webhook without the credentials
-of the server. So nothing here trusts an answer: what counts is what is listed afterwards.
+half-made connection behind when it answers with an error, and makes a webhook to the server that nobody asked for. So
+nothing here trusts an answer: what counts is what is listed afterwards.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -17,14 +16,12 @@ from urllib.parse import urlsplit
 from bridge.dialects.label_studio import parse_label_config
 from bridge.errors import LabelbridgeError, ToolError
 from bridge.net import HttpClient, Limits, Reply
+from bridge.tools.hooks import host_warnings
 from bridge.tools.label_studio_client import NAME, LabelStudioClient, Row
+from bridge.tools.label_studio_hooks import ENV_LINES, dotless, remove_webhooks_at, short, webhooks_at
 
 TITLE = "labelbridge"
 
-ENV_LINES = "USE_DEFAULT_BANNED_SUBNETS=false\nUSER_ADDITIONAL_BANNED_SUBNETS=169.254.0.0/16"
-"""Environment of Label Studio: hosts in private networks may be called, cloud metadata services still may not."""
-
-_ACTIONS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_CREATED", "ANNOTATIONS_DELETED", "PROJECT_UPDATED")
 _REFUSALS = (400, 403, 500)
 _PROBE_TITLE = "labelbridge doctor (temporary)"
 
@@ -36,7 +33,6 @@ class Connection:
     backend: int
     url: str
     created: bool
-    webhook: bool
     warnings: tuple[str, ...]
 
 
@@ -62,11 +58,12 @@ class Backend:
 
     @property
     def webhook_url(self) -> str:
+        """Where Label Studio by itself makes a webhook to."""
         return self.url.rstrip("/") + "/webhook"
 
     @property
-    def webhook_headers(self) -> dict[str, str]:
-        """Label Studio gives its webhooks no credentials by itself."""
+    def credentials(self) -> dict[str, str]:
+        """The header that the server asks for; none where it asks for nothing."""
         if not self.user or not self.password:
             return {}
         pair = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
@@ -104,25 +101,25 @@ def connect(client: LabelStudioClient, project_id: int, backend: Backend) -> Con
         for row in rows if not before else []:
             client.call("DELETE", f"/api/ml/{row['id']}", accept=(404, *_REFUSALS))
         raise _refused(reply, backend, rows)
-    warnings = [*_host_warnings(client, backend)]
-    webhook = _settle_webhook(client, project_id, backend, warnings)
+    # Its server ignores it, and each webhook makes an annotator's Submit wait.
+    remove_webhooks_at(client, project_id, backend.webhook_url)
+    warnings = [*host_warnings(NAME, client.url, backend.url)]
     first = everything[0]
     if first["id"] != usable[0]["id"]:
         warnings.append(
             f"The model server {first.get('title')!r} was connected first, and Label Studio asks only the first one "
             "for predictions. Disconnect it, or use this one for smart tools only"
         )
-    return Connection(int(usable[0]["id"]), backend.url, not before, webhook, tuple(warnings))
+    return Connection(int(usable[0]["id"]), backend.url, not before, tuple(warnings))
 
 
 def disconnect(client: LabelStudioClient, project_id: int, backend_url: str) -> int:
-    """Remove a model server and its webhook, which Label Studio would leave behind. Answers how many were removed."""
+    """Remove a model server and what Label Studio would leave behind of it. Answers how many were removed."""
     gone = 0
     for row in _backends(client, project_id, backend_url):
         client.call("DELETE", f"/api/ml/{row['id']}", accept=(404, 500))
         gone += 1
-    for hook in _webhooks(client, project_id, Backend(backend_url)):
-        client.call("DELETE", f"/api/webhooks/{hook['id']}/", accept=(404,))
+    remove_webhooks_at(client, project_id, Backend(backend_url).webhook_url)
     return gone
 
 
@@ -178,7 +175,7 @@ def _backend_checks(client: LabelStudioClient, backend: Backend) -> Iterator[Che
     http = HttpClient(
         backend.url,
         name="the model server",
-        auth=lambda: backend.webhook_headers,
+        auth=lambda: backend.credentials,
         limits=Limits(connect_s=3, read_s=5, attempts=1),
     )
     try:
@@ -188,7 +185,8 @@ def _backend_checks(client: LabelStudioClient, backend: Backend) -> Iterator[Che
         yield _failed("Model server, from here", error)
     finally:
         http.close()
-    yield from (Check("Model server's name", False, *w.split(". ", 1)) for w in _host_warnings(client, backend))
+    warnings = (*_name_warnings(backend), *host_warnings(NAME, client.url, backend.url))
+    yield from (Check("Model server's name", False, *w.split(". ", 1)) for w in warnings)
     try:
         yield _probe_connection(client, backend)
     except LabelbridgeError as error:
@@ -201,7 +199,7 @@ def _probe_connection(client: LabelStudioClient, backend: Backend) -> Check:
     try:
         reply = client.call("POST", "/api/ml", json=backend.body(project), accept=_REFUSALS)
         rows = _backends(client, project, backend.url)
-        hooks = _webhooks(client, project, backend)
+        hooks = webhooks_at(client, project, backend.webhook_url)
     finally:
         with contextlib.suppress(LabelbridgeError):
             client.call("DELETE", f"/api/projects/{project}/", accept=(404,))
@@ -234,7 +232,7 @@ def _refused(reply: Reply, backend: Backend, rows: list[Row]) -> ToolError:
             f"{backend.url} refuses the user name and password that {NAME} sends",
             todo="Give connect the same backend_user and backend_password as the model server",
         )
-    why = next((str(row["error_message"]) for row in rows if row.get("error_message")), "") or _short(reply)
+    why = next((str(row["error_message"]) for row in rows if row.get("error_message")), "") or short(reply)
     return ToolError(
         f"{NAME} does not reach the model server at {backend.url} (status {reply.status}): {why}",
         expected="a running model server, seen from where Label Studio runs",
@@ -243,20 +241,10 @@ def _refused(reply: Reply, backend: Backend, rows: list[Row]) -> ToolError:
     )
 
 
-def _short(reply: Reply) -> str:
-    text = " ".join(reply.body.decode("utf-8", "replace").split())
-    try:
-        data = reply.json()
-        text = str(data.get("detail") or data) if isinstance(data, dict) else text
-    except ToolError:
-        pass
-    return text[:300]
-
-
-def _host_warnings(client: LabelStudioClient, backend: Backend) -> Iterator[str]:
-    """Names that will give trouble, each as one sentence and what to do about it."""
+def _name_warnings(backend: Backend) -> Iterator[str]:
+    """Names of the model server that webhooks could not be sent to, each as one sentence and what to do about it."""
     host = urlsplit(backend.url).hostname or ""
-    if host != "localhost" and "." not in host and not _is_address(host):
+    if dotless(host):
         yield (
             f"{NAME} sends no events to {host!r}, because the name has no dot. Give the container a network alias "
             "with a dot, as in labelbridge.local, and use that; until then verdicts are read by `labelbridge sync`"
@@ -266,54 +254,6 @@ def _host_warnings(client: LabelStudioClient, backend: Backend) -> Iterator[str]
             f"{NAME} sends no events to {host!r}, because the name has an underscore. Give the container a network "
             "alias without one"
         )
-    there = urlsplit(client.url).hostname or ""
-    if _is_loopback(host) and not _is_loopback(there):
-        yield (
-            f"{backend.url} is this machine only for programs on this machine, and {NAME} is at {there}. Use an "
-            "address that is valid where Label Studio runs"
-        )
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_loopback(host: str) -> bool:
-    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
-
-
-def _settle_webhook(client: LabelStudioClient, project: int, backend: Backend, warnings: list[str]) -> bool:
-    """Exactly one webhook, with the server's credentials and the events that matter. True when it is there."""
-    hooks = _webhooks(client, project, backend)
-    body: Row = {
-        "project": project,
-        "url": backend.webhook_url,
-        "send_payload": True,
-        "send_for_all_actions": False,
-        "actions": list(_ACTIONS),
-        "headers": backend.webhook_headers,
-        "is_active": True,
-    }
-    for extra in hooks[1:]:
-        client.call("DELETE", f"/api/webhooks/{extra['id']}/", accept=(404,))
-    if hooks:
-        reply = client.call("PATCH", f"/api/webhooks/{hooks[0]['id']}/", json=body, accept=_REFUSALS, repeatable=True)
-    else:
-        reply = client.call("POST", "/api/webhooks/", json=body, accept=_REFUSALS)
-    if reply.status < 400:
-        return True
-    if reply.status == 403:
-        warnings.append(
-            f"{NAME} sends no events to {backend.url}, because it is in a private network; suggestions work, and "
-            f"verdicts are read by `labelbridge sync`. To have events, set in its environment:\n{ENV_LINES}"
-        )
-    elif not any("sends no events" in w for w in warnings):
-        warnings.append(f"{NAME} refused the webhook: {_short(reply)}. Verdicts are read by `labelbridge sync`")
-    return False
 
 
 def _all_backends(client: LabelStudioClient, project: int) -> list[Row]:
@@ -327,12 +267,6 @@ def _backends(client: LabelStudioClient, project: int, url: str) -> list[Row]:
 
 def _at(rows: list[Row], url: str) -> list[Row]:
     return [row for row in rows if str(row.get("url") or "").rstrip("/") == url.rstrip("/")]
-
-
-def _webhooks(client: LabelStudioClient, project: int, backend: Backend) -> list[Row]:
-    rows = client.call("GET", "/api/webhooks/", params={"project": project}).json()
-    found = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-    return [row for row in found if row.get("url") == backend.webhook_url and row.get("project") == project]
 
 
 def _failed(name: str, error: LabelbridgeError) -> Check:

@@ -9,7 +9,7 @@ originals stay untouched until a verdict is synced. What a task holds, and how a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from bridge.core.annotations import Item, LabelSet
 from bridge.core.findings import Verdict
@@ -104,6 +104,22 @@ class ReviewDesk:
             PushedCase(f, str(places[f]), f"{self._url(project)}?task={places[f]}")
             for f in (case.finding.id for case in cases)
         ]
+
+    def withdraw(self, review: Review, finding_ids: Collection[str]) -> set[str]:
+        """Delete the tasks of findings that hold no answer and no draft: two requests for each, one more for 100.
+
+        A reviewer who has such a task open and has drawn nothing yet is told that it is gone when they submit.
+        """
+        project, ids, kept = int(review.ref), sorted(finding_ids), set[str]()
+        for start in range(0, len(ids), _BATCH):
+            these = task_filter("data.lb_finding", "in_list", "List", ids[start : start + _BATCH])
+            page = self._client.tasks(project, these, limit=2 * _BATCH, everything=True)
+            for task in page.tasks:
+                if task.get("annotations") or self._client.drafts(int(task["id"])):
+                    kept.add(str(task["data"]["lb_finding"]))
+                else:
+                    self._client.delete_task(int(task["id"]))
+        return set(ids) - kept
 
     def verdicts(self, review: Review, since: str | None) -> Iterator[Verdict]:
         """Answers changed at or after ``since``, page by page, in the order of the tasks."""

@@ -12,8 +12,19 @@ from collections.abc import Mapping
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from bridge.core.annotations import Box, LabelSet, TextSpan, digest, shape_from_list, shape_to_list
+from bridge.core.annotations import (
+    Box,
+    LabelSet,
+    Mask,
+    Polygon,
+    Shape,
+    TextSpan,
+    digest,
+    shape_from_list,
+    shape_to_list,
+)
 from bridge.core.findings import Finding, Fix, Verdict
+from bridge.core.objects import outline_envelope
 from bridge.dialects.label_studio import (
     Control,
     Media,
@@ -52,7 +63,7 @@ _EFFECTS = {
     "none": "Accept confirms that something is wrong here.",
 }
 _Drawn = Box | TextSpan
-"""The shapes that a review task can show."""
+"""The shapes that a review task can show; a polygon or a mask is shown by the box around it."""
 
 
 def review_config(labels: LabelSet, colours: Mapping[str, str], media: Media = "image") -> str:
@@ -124,7 +135,9 @@ def review_task(case: ReviewCase, size: Size, source_url: str) -> Row:
     if suggested:
         label, box = suggested
         region_id = digest([finding.id, SUGGESTION], 10)
-        regions.append(_region(SUGGESTION, region_id, label, box, size, finding.reason))
+        region = _region(SUGGESTION, region_id, label, box, size, finding.reason)
+        # Whoever moves the box around an outline has not said what the outline should be.
+        regions.append({**region, "readonly": True} if isinstance(finding.fix.shape, Polygon | Mask) else region)
         meta["suggested"] = {"region": region_id, "label": label, "shape": shape_to_list(box)}
     return {
         "data": {
@@ -155,17 +168,23 @@ def _present(case: ReviewCase) -> list[tuple[str, str, _Drawn]]:
     drawn = [(CONTEXT, a.label, a.shape) for a in case.context]
     if case.finding.current_shape is not None:
         drawn.append((CURRENT, case.finding.label, case.finding.current_shape))
-    return [(control, label, s) for control, label, s in drawn if isinstance(s, _Drawn) and not s.problem()]
+    return [(control, label, s) for control, label, shape in drawn if (s := _shown(shape)) is not None]
+
+
+def _shown(shape: Shape | None) -> _Drawn | None:
+    """How a review task shows a shape; None for one that it cannot show."""
+    if isinstance(shape, Polygon | Mask):
+        around = outline_envelope(shape)
+        shape = None if around is None else Box(*around)
+    return shape if isinstance(shape, _Drawn) and not shape.problem() else None
 
 
 def _suggested(finding: Finding) -> tuple[str, _Drawn] | None:
     """Label and shape after the fix; None where the fix leaves nothing to show."""
     if finding.fix.action not in ("add", "relabel", "reshape"):
         return None
-    shape = finding.fix.shape or finding.current_shape
-    if not isinstance(shape, _Drawn) or shape.problem():
-        return None
-    return finding.fix.label or finding.label, shape
+    shape = _shown(finding.fix.shape or finding.current_shape)
+    return None if shape is None else (finding.fix.label or finding.label, shape)
 
 
 def read_verdict(task: Row) -> Verdict | None:
@@ -221,6 +240,8 @@ def _decision(answer: Row, mine: Row, text: str | None) -> tuple[Any, Fix | None
     moved = not same_shape(shape, shape_from_list(suggested["shape"]), _MOVED_PX)
     if label == suggested["label"] and not moved:
         return "accept", fix
+    if isinstance(fix.shape, Polygon | Mask):
+        return "edit", Fix(fix.action, label, fix.shape)
     return "edit", Fix(fix.action, label, shape if moved or fix.shape is not None else None)
 
 

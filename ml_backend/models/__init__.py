@@ -16,7 +16,8 @@ safe for several threads: callers serialise. It MUST NOT read the environment, r
 its ``predict``.
 
 A Predictor MAY also answer about boxes that others drew: :class:`~bridge.core.predictor.RegionScorer` says how. One
-that wraps another SHOULD hand the question on where its own answer would be the other's.
+that wraps another SHOULD hand the question on where its own answer would be the other's. It MAY make class maps too:
+:class:`~bridge.core.predictor.DensePredictor`.
 
 ``name`` MUST change whenever answers change: it is the key under which predictions are cached, stored and compared.
 

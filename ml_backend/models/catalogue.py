@@ -31,6 +31,7 @@ Accelerator = Literal["auto", "torch", "openvino"]
 _FAMILIES = {
     "torchvision_detector": "ml_backend.models.torchvision_family",
     "torchvision_classifier": "ml_backend.models.torchvision_classifier",
+    "torchvision_segmenter": "ml_backend.models.torchvision_segmenter",
     "onnx_detector": "ml_backend.models.onnx_detector",
     "segment_anything": "ml_backend.models.segment_anything",
     "grabcut": "ml_backend.models.grabcut",
@@ -44,10 +45,10 @@ class ModelSpec:
     """One model, as somebody wrote it on the command line or in a models file.
 
     Attributes:
-        spec: ``embedded``; the path of a manifest (``.json``); the name of a torchvision detection or classification
-            builder; ``sam_vit_b``, ``sam_vit_l``, ``sam_vit_h``; ``grabcut``; the path of one's own ``.py`` file;
-            ``package.module:Class``, a LabelStudioMLBase; or two of these joined by ``+``: a detector, and the
-            interactor that turns its boxes into masks.
+        spec: ``embedded``; the path of a manifest (``.json``); the name of a torchvision detection, classification or
+            segmentation builder; ``sam_vit_b``, ``sam_vit_l``, ``sam_vit_h``; ``grabcut``; the path of one's own
+            ``.py`` file; ``package.module:Class``, a LabelStudioMLBase; or two of these joined by ``+``: a detector,
+            and the interactor that turns its boxes into masks.
         weights: a weights file, for specs that take one.
         classes: the class names of ``weights``, in the order of training and without the background.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` ...
@@ -225,8 +226,8 @@ def _family(spec: ModelSpec) -> ModuleType:
         return _import("segment_anything")
     if name == "grabcut":
         return _import("grabcut")
-    classifier = _import("torchvision_classifier")
-    return classifier if classifier.accepts(name) else _import("torchvision_detector")
+    accepting = (_import(family) for family in ("torchvision_classifier", "torchvision_segmenter"))
+    return next((family for family in accepting if family.accepts(name)), _import("torchvision_detector"))
 
 
 def _import(family: str) -> ModuleType:

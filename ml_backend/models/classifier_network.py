@@ -215,12 +215,20 @@ def preset(builder: str, changes: Mapping[str, Any]) -> Any:
 
 
 def build_imagenet(builder: str) -> nn.Module:
-    """The network with torchvision's ImageNet weights, from its cache or downloaded by torchvision.
+    """The network with torchvision's ImageNet weights; see :func:`build_published`."""
+    return build_published(builder, imagenet_weights(builder), "ImageNet")
+
+
+def build_published(builder: str, weights: Any, data: str) -> nn.Module:
+    """The network with weights of torchvision, from its cache or downloaded by torchvision.
+
+    Args:
+        weights: torchvision's own enum member.
+        data: what they were trained on, for the message.
 
     Raises:
         ModelError: the download failed, or the file in the cache is damaged; says which file to put where.
     """
-    weights = imagenet_weights(builder)
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     try:
         if cached.is_file():
@@ -229,7 +237,7 @@ def build_imagenet(builder: str) -> nn.Module:
         network: nn.Module = models.get_model(builder, weights=weights, progress=False)
     except (URLError, OSError, RuntimeError, ModelError) as error:
         raise ModelError(
-            f"the ImageNet weights of {builder} cannot be had: {error}",
+            f"the {data} weights of {builder} cannot be had: {error}",
             expected=f"a download from {weights.url}, or the same file in the cache as {cached}",
             todo=f"Fetch that file elsewhere and put it at {cached} (a damaged one there must be deleted), or give "
             "weights of your own",
@@ -249,7 +257,7 @@ def build_from_state(
     """
     names = tuple(classes or imagenet_weights(builder).meta["categories"])
     network = _build(builder, {**_side_outputs(builder, state), **args, "num_classes": len(names)})
-    found = _outputs(network, state, len(names))
+    found = outputs_in(network, state, len(names))
     if found not in (None, len(names)):
         if classes is None:
             raise ModelError(
@@ -293,7 +301,7 @@ def _side_outputs(builder: str, state: State) -> dict[str, Any]:
     return {"aux_logits": any(key.startswith(prefixes) for key in state), "init_weights": False}
 
 
-def _outputs(network: nn.Module, state: State, classes: int) -> int | None:
+def outputs_in(network: nn.Module, state: State, classes: int) -> int | None:
     """For how many classes ``state`` was trained, read from the tensors that differ from ``network``'s in their first
     dimension only; None where the difference is another one, or there is none."""
     own = network.state_dict()

@@ -114,6 +114,9 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int, memory
             length, at = _varint(message, at)
         elif kind in (1, 5):
             length = 8 if kind == 1 else 4
+        elif kind in (3, 4):
+            # The ends of a group, long out of use, which ONNX Runtime skips: here, what is in it counts as beside it.
+            length = 0
         else:
             raise ValueError(f"wire type {kind}")
         if at + length > len(message):

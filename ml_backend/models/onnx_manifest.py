@@ -175,8 +175,12 @@ def _classes(data: Mapping[str, Any], folder: Path) -> tuple[tuple[str | None, .
     if "classes_file" in data:
         if not isinstance(data["classes_file"], str):
             return (), [f"classes_file is {data['classes_file']!r}, not a text"]
+        file = (folder / data["classes_file"]).resolve()
+        if not file.is_relative_to(folder.resolve()):
+            # Class names are shown to everybody.
+            return (), [f"classes_file is {data['classes_file']!r}, which is not in the manifest's folder"]
         try:
-            names: Any = (folder / data["classes_file"]).read_text(encoding="utf-8").rstrip().splitlines()
+            names: Any = file.read_text(encoding="utf-8").rstrip().splitlines()
         except (OSError, ValueError) as error:
             return (), [f"classes_file cannot be read: {error}"]
         names = [name.strip() for name in names]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,7 +63,7 @@ def describe(spec: ModelSpec) -> ModelCard:
 def load(spec: ModelSpec) -> Predictor:
     """See :mod:`ml_backend.models`."""
     manifest = _manifest(spec)
-    _check_spec(spec, manifest)
+    check_spec(spec, manifest is not None, "ImageNet's")
     from ml_backend.models import classifier_network as classifier
     from ml_backend.models.torchvision_detector import choose_device
     from ml_backend.models.weights import check_digest, parse_state, read_bytes
@@ -102,10 +102,11 @@ def load(spec: ModelSpec) -> Predictor:
     )
 
 
-def _check_spec(spec: ModelSpec, manifest: ClassifierManifest | None) -> None:
+def check_spec(spec: ModelSpec, has_manifest: bool, published: str) -> None:
+    """Raises ModelError where class names were given that are known; ``published`` says whose, as in ``ImageNet's``."""
     if spec.classes is None:
         return
-    if manifest is not None:
+    if has_manifest:
         raise ModelError(
             f"class names were given for {spec.spec!r}, whose manifest names its classes",
             expected="class names only beside own weights",
@@ -114,7 +115,7 @@ def _check_spec(spec: ModelSpec, manifest: ClassifierManifest | None) -> None:
     if spec.weights is None:
         raise ModelError(
             f"class names were given for {spec.spec!r} without weights of one's own",
-            expected="class names only beside own weights: ImageNet's names are known",
+            expected=f"class names only beside own weights: {published} names are known",
             todo="Leave the class names out, or give the weights they belong to",
         )
 
@@ -131,7 +132,7 @@ def _manifest(spec: ModelSpec) -> ClassifierManifest | None:
         )
     base, data = read_manifest(path), read_json(path)
     changes = data.get("preprocessing") or {}
-    problems = _preprocessing_problems(changes)
+    problems = preprocessing_problems(changes, ("resize", "crop"))
     if not isinstance(data.get("multi_label", False), bool):
         problems.append(f"multi_label is {data['multi_label']!r}, not true or false")
     if problems:
@@ -143,12 +144,13 @@ def _manifest(spec: ModelSpec) -> ClassifierManifest | None:
     return ClassifierManifest(base, data.get("multi_label", False), changes)
 
 
-def _preprocessing_problems(changes: Any) -> list[str]:
+def preprocessing_problems(changes: Any, sizes: Sequence[str]) -> list[str]:
+    """What is wrong with a manifest's ``preprocessing``, which may set ``sizes`` in pixels, ``mean`` and ``std``."""
     if not isinstance(changes, dict):
         return ["preprocessing is not an object"]
     problems = []
     for key, value in changes.items():
-        if key in ("resize", "crop"):
+        if key in sizes:
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 2048:
                 problems.append(f"preprocessing.{key} is {value!r}, not a whole number of pixels from 1 to 2048")
         elif key in ("mean", "std"):
@@ -156,7 +158,7 @@ def _preprocessing_problems(changes: Any) -> list[str]:
             if len(numbers) != 3 or not all(math.isfinite(v) and (key == "mean" or v > 0) for v in numbers):
                 problems.append(f"preprocessing.{key} is {value!r}, not three numbers")
         else:
-            problems.append(f"preprocessing.{key} is unknown: resize, crop, mean and std can be set")
+            problems.append(f"preprocessing.{key} is unknown: {', '.join(sizes)}, mean and std can be set")
     return problems
 
 

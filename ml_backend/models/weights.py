@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ def read_bytes(path: Path) -> bytes:
         ModelError: it cannot be read.
     """
     try:
+        if not path.is_file() and path.exists():
+            raise OSError(0, "it is no file")  # a device or a pipe would never end
         return path.read_bytes()
     except OSError as error:
         raise ModelError(
@@ -87,6 +90,12 @@ def _parse_safetensors(data: bytes, path: Path) -> State:
 
 
 def _parse_torch(data: bytes, path: Path) -> Any:
+    if _is_packed(data):
+        raise ModelError(
+            f"the weights {path} are compressed",
+            expected="a state dict as torch.save writes it, which compresses nothing: unpacked, it could be any size",
+            todo="Load it and save it again with torch.save",
+        )
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -96,6 +105,15 @@ def _parse_torch(data: bytes, path: Path) -> Any:
             expected="a state dict of plain tensors (a whole pickled model is refused: loading it would run code)",
             todo="Save the model with torch.save(model.state_dict(), file), or as safetensors",
         ) from None
+
+
+def _is_packed(data: bytes) -> bool:
+    """Whether a ZIP archive holds anything that is compressed."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False  # the older form, or nothing that PyTorch reads
 
 
 def load_state(network: nn.Module, state: State, what: str, classes: int | None) -> None:

@@ -49,6 +49,9 @@ class CvatPeople(Wire):
     def requests_made(self) -> int:
         return self.client.requests_made
 
+    def withdraw(self, submission_id: str) -> None:
+        self.client.patch_job(int(submission_id.partition("/")[0]), {"state": "in progress"})
+
     def answer(self, review: Review, ref: str, verdict: str | None, label: str = "", box: Box | None = None) -> None:
         """A changed suggestion is drawn by hand and the issue resolved without a word; else a comment says it."""
         del review
@@ -100,6 +103,7 @@ class CvatHarness(CvatPeople):
         for shape in shapes:
             if relabel:
                 shape["label_id"] = self.labels[relabel]
+        self.server.state.touch(self.server.state.jobs[job])
         for label, box in add:
             self._draw(job, frame, label, box)
 

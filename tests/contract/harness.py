@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -62,6 +62,9 @@ class Harness(Protocol):
     def edit(self, submission_id: str, add: Objects = (), drop: Sequence[str] = (), relabel: str = "") -> None:
         """A person changes a submission: draws, deletes the annotations named, gives all that stay another label."""
 
+    def withdraw(self, submission_id: str) -> None:
+        """A submission is one no longer: it was deleted, or its job taken up again."""
+
     def raw(self, submission_id: str) -> dict[str, str]:
         """Every object of a submission as the tool stores it, by annotation id."""
 
@@ -73,6 +76,12 @@ class Harness(Protocol):
 
     def outage(self) -> AbstractContextManager[None]:
         """The tool's server is down."""
+
+
+#: The objects of the suite's items.
+CAT, DOG, TURNED = Box(16, 16, 80, 64), Box(200, 100, 300, 180), Box(350, 60, 420, 120, 30)
+
+Open = Callable[[Sequence[Photo]], Harness]
 
 
 class Wire:

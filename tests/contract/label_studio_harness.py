@@ -59,6 +59,9 @@ class LabelStudioHarness(Wire):
         width, height = (result[0][f"original_{side}"] for side in ("width", "height")) if result else (512, 256)
         client.patch_annotation(int(submission_id), {"result": result + self._regions(add, width, height, "new")})
 
+    def withdraw(self, submission_id: str) -> None:
+        self.studio.client.call("DELETE", f"/api/annotations/{submission_id}/")
+
     def raw(self, submission_id: str) -> dict[str, str]:
         result = self.studio.client.annotation(int(submission_id))["result"]
         return {f"{submission_id}:{r['id']}": json.dumps(r) for r in result}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from cvat_harness import CvatHarness
-from cvat_live_harness import CvatLiveHarness, LiveCvat
-from fakes.cvat_server import FakeCvat
-from harness import Harness, Near, Photo, finding
+from harness import CAT, DOG, TURNED, Harness, Near, Open, Photo, finding
 from label_studio_harness import LabelStudioHarness
 
 from bridge.core.annotations import Box, Item, Prediction, Record
@@ -19,34 +17,10 @@ from bridge.errors import DataError, ImageError, ToolUnreachable
 from bridge.images import size_of
 from bridge.tools import AnnotationTool, FixOrder, Outcome, Prelabel, ReviewCase
 
-CAT, DOG, TURNED = Box(16, 16, 80, 64), Box(200, 100, 300, 180), Box(350, 60, 420, 120, 30)
 FREE = Box(400, 180, 500, 250)
-
-Open = Callable[[Sequence[Photo]], Harness]
-
-
-@pytest.fixture(params=["label_studio", "cvat", "cvat-live"])
-def open_target(request: pytest.FixtureRequest) -> Iterator[Open]:
-    if request.param == "cvat":
-        with FakeCvat() as server:
-            yield lambda photos: CvatHarness(server, photos)
-        return
-    if request.param == "cvat-live":
-        with LiveCvat.from_environment() as live:
-            yield lambda photos: CvatLiveHarness(live, photos)
-        return
-    studio = request.getfixturevalue("studio")
-    yield lambda photos: LabelStudioHarness(studio, photos)
-
 
 # Parametrised fixtures are asked for by name, so the marks of the live server are set by hand.
 pytestmark = [pytest.mark.live, pytest.mark.xdist_group("label-studio")]
-
-
-@pytest.fixture
-def cats(open_target: Open) -> Harness:
-    """Four items with the same three objects each."""
-    return open_target([Photo(((("cat", CAT), ("dog", DOG), ("dog", TURNED)),))] * 4)
 
 
 def all_records(tool: AnnotationTool, limit: int = 100, model: str | None = None) -> list[Record]:
@@ -132,6 +106,53 @@ class TestReading:
         assert size_of(cats.tool.read_image(item)) == (512, 256)
         with pytest.raises(ImageError, match=r"item 1 \(gone\.png\)"):
             cats.tool.read_image(Item("1", "gone.png", cats.lost_image(item)))
+
+
+class TestChanges:
+    """``read_changes``: what is told, what is not told again, and at which price."""
+
+    def test_at_first_all_items_and_all_submitted_work_then_nothing(self, open_target: Open) -> None:
+        harness = open_target([Photo(((("cat", CAT),),)), Photo(), Photo(((),))])
+        ids = [r.item.id for r in all_records(harness.tool)]
+        changes = harness.tool.read_changes(None)
+        assert sorted((c.kind, c.item_id) for c in changes.items) == sorted(
+            [("new", i) for i in ids] + [("work", ids[0]), ("work", ids[2])]
+        )
+        assert not changes.more
+        for _ in range(2):
+            tool = harness.again()
+            tool.describe()
+            before = harness.requests_made()
+            changes = tool.read_changes(changes.cursor)
+            assert changes.items == ()
+            assert harness.requests_made() - before <= 2
+
+    def test_changed_and_withdrawn_work_is_told_once_by_the_tools_own_clock(self, cats: Harness) -> None:
+        first, second = all_records(cats.tool)[:2]
+        cursor = cats.tool.read_changes(None).cursor
+        cats.edit(first.submissions[0].id, relabel="dog")
+        changes = cats.tool.read_changes(cursor)
+        assert [(c.kind, c.item_id) for c in changes.items] == [("work", first.item.id)]
+        assert abs(datetime.fromisoformat(changes.items[0].moment) - datetime.now(UTC)) < timedelta(minutes=1)
+        cats.withdraw(second.submissions[0].id)
+        again = cats.again()
+        later = again.read_changes(changes.cursor)
+        assert [(c.kind, c.item_id) for c in later.items] == [("work", second.item.id)]
+        both = again.read_changes(cursor).items
+        assert {c.item_id for c in both} == {first.item.id, second.item.id}, "an old cursor tells everything since"
+        assert again.read_changes(later.cursor).items == ()
+
+    def test_reading_and_asking_for_review_changes_nothing(self, cats: Harness) -> None:
+        records, findings = findings_of(cats)
+        cursor = cats.tool.read_changes(None).cursor
+        review = cats.tool.open_review(cats.tool.describe().labels, "Review: cats")
+        if isinstance(cats, LabelStudioHarness):  # of CVAT, a job that goes to its reviewer has changed
+            cats.tool.push_cases(review, [ReviewCase(findings[0], records[0].item)])
+        all_records(cats.again())
+        assert cats.tool.read_changes(cursor).items == ()
+
+    def test_a_cursor_that_cannot_be_read_tells_everything(self, cats: Harness) -> None:
+        assert len(cats.tool.read_changes("{}").items) == len(cats.tool.read_changes(None).items) == 8
 
 
 class TestPredictions:

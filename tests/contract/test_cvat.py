@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -19,13 +20,14 @@ from typer.testing import CliRunner
 
 from bridge.cli import app
 from bridge.core.annotations import Box, Prediction, Record
+from bridge.core.assignment import Who, share
 from bridge.core.findings import ErrorType, Fix
 from bridge.errors import AuthError, ConfigError, DataError, ImageError, NotFound, ToolError, UsageError
 from bridge.tools import FixOrder, Outcome, Prelabel, ReviewCase
 from bridge.tools.cvat import Cvat
 from bridge.tools.cvat_client import CvatClient, Login
 from bridge.tools.cvat_issue_list import read_issues, to_csv
-from bridge.tools.cvat_review_plan import ReviewPlan
+from bridge.tools.cvat_review_plan import ReviewMode, ReviewPlan
 from bridge.tools.cvat_target import parse_target
 
 CAT, DOG, FREE = Box(16, 16, 80, 64), Box(200, 100, 300, 180), Box(400, 180, 500, 250)
@@ -331,6 +333,73 @@ class TestLogin:
 
     def test_version(self, studio: Studio) -> None:
         assert CvatClient(studio.server.url, Login(token="x")).version()[:1] == (2,)
+
+
+class TestReviewers:
+    @pytest.fixture
+    def zoo(self, server: FakeCvat) -> Studio:
+        """Jobs of ann's, one of them ben's; mia and zoe review."""
+        studio = Studio(server, org="zoo")
+        for name in ("ben", "mia", "zoe"):
+            server.add_member("zoo", server.add_user(name), "worker")
+        for task in (studio.first, studio.second):
+            for job in server.jobs_of(task):
+                job.state, job.assignee = "completed", studio.ann
+                server.annotate(
+                    job.id,
+                    label_id=server.label("cat", project=studio.project).id,
+                    frame=job.start,
+                    type="rectangle",
+                    points=list(CAT.xyxy),
+                )
+        server.jobs_of(studio.first)[0].assignee = server.user_id("ben")
+        return studio
+
+    def push(self, zoo: Studio, mode: ReviewMode, names: str, who: Who) -> tuple[Cvat, list[str]]:
+        client = CvatClient(zoo.server.url, Login(user="olga", password="secret"), organization="zoo")
+        plan = ReviewPlan(mode, names)
+        tool = Cvat(client, parse_target(f"cvat:project/{zoo.project}"), Remembered(), plan)
+        records = [r for r in every_record(tool) if r.submissions[0].annotations]
+        found = [finding(tool, r, ErrorType.EXTRA, Fix("delete"), r.submissions[0].annotations[0]) for r in records]
+        people = share(tool.seats(found, who), who, {}, None)
+        cases = [
+            ReviewCase(f, r.item, reviewer=name)
+            for f, r, name in zip(found, records, people, strict=True)
+            if name is not None
+        ]
+        tool.push_cases(tool.open_review(tool.describe().labels, "Review"), cases)
+        return tool, [case.reviewer for case in cases]
+
+    def test_others_get_the_jobs_and_the_issues(self, zoo: Studio) -> None:
+        _, people = self.push(zoo, ReviewMode.ISSUES, "ben,mia", "others")
+        assert people == ["mia", "ben", "ben"], "the first job is ben's own"
+        jobs = [job for task in (zoo.first, zoo.second) for job in zoo.server.jobs_of(task)]
+        names = {zoo.server.user_id(name): name for name in ("ann", "ben", "mia", "zoe")}
+        assert [names[job.assignee or 0] for job in jobs] == people
+        assert [names[i.assignee or 0] for i in zoo.server.state.issues.values()] == people
+        assert {job.stage for job in jobs} == {"validation"}
+
+    def test_each_gets_a_review_task_of_their_own(self, zoo: Studio) -> None:
+        tool, people = self.push(zoo, ReviewMode.TASK, "mia,zoe", "others")
+        project = max(zoo.server.state.projects)
+        tasks = [t for t in zoo.server.state.tasks.values() if t.project == project]
+        assert {t.assignee for t in tasks} == {zoo.server.user_id("mia"), zoo.server.user_id("zoe")}
+        assert sorted(Counter(people)) == ["mia", "zoe"]
+        jobs = [job for t in tasks for job in zoo.server.jobs_of(t.id)]
+        assert [job.assignee for job in jobs] == [t.assignee for t in tasks]
+        assert tool.notes == ()
+
+    def test_back_to_the_annotators(self, zoo: Studio) -> None:
+        _, people = self.push(zoo, ReviewMode.ISSUES, "", "annotator")
+        assert people == ["ben", "ann", "ann"]
+        assert [j.assignee for j in zoo.server.jobs_of(zoo.first)] == [zoo.server.user_id("ben")]
+
+    def test_words_that_cannot_be_kept(self, zoo: Studio) -> None:
+        with pytest.raises(UsageError, match=r"CVAT does not say who may review.*--reviewer others,mia,zoe"):
+            self.push(zoo, ReviewMode.ISSUES, "", "others")
+        with pytest.raises(NotFound, match="CVAT shows no user 'nobody'"):
+            self.push(zoo, ReviewMode.ISSUES, "mia,nobody", "others")
+        assert zoo.server.state.issues == {}
 
 
 class TestIssues:

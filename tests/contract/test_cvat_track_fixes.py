@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fakes.cvat_server import FakeCvat
+from fakes.cvat_server.state import Annotations
 from harness import finding
 from test_cvat import LABELS, images, open_cvat
 
@@ -15,7 +16,7 @@ from bridge.core.annotations import Box
 from bridge.core.findings import ErrorType, Finding, Fix
 from bridge.errors import ToolError
 from bridge.flows.fixed import is_fixed
-from bridge.tools import FixOrder, FixResult, Outcome, Review, ReviewCase
+from bridge.tools import FixNote, FixOrder, FixResult, Outcome, Review, ReviewCase, UndoOrder
 from bridge.tools.cvat import Cvat
 
 LAST = 11
@@ -79,14 +80,34 @@ class Film:
     def fix(self, *findings: Finding) -> list[FixResult]:
         """Write the fixes; what was applied is there, and is not written again."""
         orders = [FixOrder(found, found.fix) for found in findings]
-        results = self.tool.apply_fixes(orders)
+        before, notes = copy.deepcopy(self.job.annotations), list[FixNote]()
+        results = self.tool.apply_fixes(orders, notes.append)
         after = copy.deepcopy(self.job.annotations)
         written = [o for o, r in zip(orders, results, strict=True) if r.outcome is not Outcome.CONFLICT]
         records = self.tool.read_records([o.finding.item_id for o in written])
         assert all(is_fixed(o, records[o.finding.item_id]) for o in written)
         assert {r.outcome for r in self.tool.apply_fixes(written)} <= {Outcome.ALREADY}
         assert self.job.annotations == after
+        self.check_undo(before, orders, notes)
         return results
+
+    def check_undo(self, before: Annotations, orders: list[FixOrder], notes: list[FixNote]) -> None:
+        """Undone, the last fix first, all is seen as it was; then the fixes are written once more."""
+        by_id = {order.finding.id: order for order in orders}
+        back = [UndoOrder(by_id[note.finding_id].finding, note) for note in reversed(notes)]
+        assert {r.outcome for r in self.tool.undo_fixes(back)} <= {Outcome.APPLIED}
+        assert without_ids(self.job.annotations) == without_ids(before)
+        assert {r.outcome for r in self.tool.undo_fixes(back)} <= {Outcome.ALREADY}
+        self.tool.apply_fixes([by_id[note.finding_id] for note in notes])
+
+
+def without_ids(value: Any) -> Any:
+    """What CVAT may number anew is no matter."""
+    if isinstance(value, Annotations):
+        return without_ids([value.tags, value.shapes, value.tracks])
+    if isinstance(value, dict):
+        return {k: without_ids(v) for k, v in value.items() if k not in ("id", "source")}
+    return [without_ids(v) for v in value] if isinstance(value, list) else value
 
 
 @pytest.fixture(params=["2.80", "2.15"])

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes.canned_server import CannedServer
 from harness import Photo, finding
+from hook_kit import SECRET, receiving
 from label_studio_harness import LabelStudioHarness
-from live import Studio
+from live import CONFIG, Studio
 
 from bridge.core.annotations import Box, Item
 from bridge.core.findings import ErrorType, Fix
 from bridge.demo.label_studio_server import LabelStudioServer
 from bridge.dialects.label_studio import parse_label_config
 from bridge.errors import AuthError, ImageError, NotFound, ToolError
-from bridge.tools import FixOrder, Outcome, ReviewCase
+from bridge.service.set_up import remove_hooks, settle_hooks
+from bridge.store import ReviewPlace, Store
+from bridge.tools import FixOrder, FixResult, Outcome, ReviewCase
+from bridge.tools.hooks import HookAddress
 from bridge.tools.label_studio import LabelStudio
 from bridge.tools.label_studio_client import LabelStudioClient, Row, task_filter
 from bridge.tools.label_studio_connect import Backend, connect, disconnect, probe
@@ -178,6 +183,52 @@ class TestFixes:
         ]
 
 
+class TestRaces:
+    """What people do between the moment a submission is read and the moment a fix is written into it."""
+
+    def between(self, cat: LabelStudioHarness, act: Callable[[], object]) -> list[FixResult]:
+        """Write a fix; ``act`` comes after drafts were looked for, once."""
+        order, drafts, acts = add(cat), cat.client.drafts, [act]
+
+        def looking(task: int) -> list[dict[str, Any]]:
+            found = drafts(task)
+            if acts:
+                acts.pop()()
+            return found
+
+        cat.client.drafts = looking  # type: ignore[method-assign]
+        return cat.tool.apply_fixes([order])
+
+    def test_an_edit_beside_the_fix_is_kept(self, cat: LabelStudioHarness) -> None:
+        submission = cat.tool.read_page(None, 1).records[0].submissions[0].id
+        results = self.between(cat, lambda: cat.edit(submission, add=[("cat", Box(300, 20, 340, 60))]))
+        assert [r.outcome for r in results] == [Outcome.APPLIED]
+        assert len(cat.raw(submission)) == 3
+
+    def test_an_edit_of_the_same_thing_is_a_conflict(self, cat: LabelStudioHarness) -> None:
+        submission = cat.tool.read_page(None, 1).records[0].submissions[0].id
+        near = Box(FREE.x1, FREE.y1, FREE.x2, FREE.y2 - 20)
+        results = self.between(cat, lambda: cat.edit(submission, add=[("dog", near)]))
+        assert [r.outcome for r in results] == [Outcome.CONFLICT]
+        assert len(cat.raw(submission)) == 2
+
+    @pytest.mark.parametrize("what", ["annotations", "tasks"])
+    def test_what_is_deleted_is_a_conflict(self, cat: LabelStudioHarness, what: str) -> None:
+        record = cat.tool.read_page(None, 1).records[0]
+        number = record.item.id if what == "tasks" else record.submissions[0].id
+        results = self.between(cat, lambda: cat.studio.client.call("DELETE", f"/api/{what}/{number}/"))
+        assert [r.outcome for r in results] == [Outcome.CONFLICT]
+
+    def test_a_label_that_was_taken_away_is_a_conflict(self, cat: LabelStudioHarness) -> None:
+        """Label Studio lets nobody take a label that is in use, but any other."""
+        cat.tool.describe()
+        config = CONFIG.replace('<Label value="dog" background="#1f77b4"/>', "")
+        assert config != CONFIG
+        cat.studio.client.patch_project(cat.project.id, {"label_config": config})
+        (result,) = cat.tool.apply_fixes([add(cat)])
+        assert (result.outcome, "dog" in result.message) == (Outcome.CONFLICT, True)
+
+
 class TestBrowserViews:
     def test_the_flagged_tab_shows_exactly_those_tasks(self, studio: Studio) -> None:
         harness = LabelStudioHarness(studio, [Photo(((("cat", CAT),), ()))] * 4)
@@ -271,19 +322,16 @@ class TestConnect:
         rows = studio.client.call("GET", "/api/webhooks/", params={"project": project}).json()
         return [row for row in rows if row["project"] == project]
 
-    def test_connects_once_with_credentials_for_events(self, studio: Studio, backend: CannedServer) -> None:
+    def test_connects_once_with_credentials(self, studio: Studio, backend: CannedServer) -> None:
         project = studio.project([(64, 64)]).id
         wanted = Backend(backend.url, user="ann", password="hush-hush")
         first = connect(studio.client, project, wanted)
         again = connect(studio.client, project, wanted)
         assert (first.created, again.created, first.backend == again.backend) == (True, False, True)
-        assert (first.webhook, first.warnings) == (True, ())
-        (hook,) = self.hooks(studio, project)
-        assert hook["url"] == f"{backend.url}/webhook"
-        assert hook["headers"] == wanted.webhook_headers
-        assert "ANNOTATIONS_DELETED" in hook["actions"]
+        assert first.warnings == ()
+        assert self.hooks(studio, project) == [], "Label Studio's own is of no use to anybody"
         sent = [headers.get("authorization") for _, path, headers, _ in backend.seen if path == "/setup"]
-        assert set(sent) == {wanted.webhook_headers["Authorization"]}
+        assert set(sent) == {wanted.credentials["Authorization"]}
         assert disconnect(studio.client, project, backend.url) == 1
         assert disconnect(studio.client, project, backend.url) == 0
         assert self.hooks(studio, project) == []
@@ -307,7 +355,7 @@ class TestConnect:
             connect(studio.client, project, Backend(backend.url))
         backend.on("/setup", (200, json_type, b'{"model_version": "stub-1"}'))
         connection = connect(studio.client, project, Backend(backend.url))
-        assert (connection.created, connection.webhook) == (False, True)
+        assert not connection.created
         assert disconnect(studio.client, project, backend.url) == 1
 
     def test_the_doctor_finds_everything_right(self, studio: Studio, backend: CannedServer) -> None:
@@ -328,6 +376,59 @@ class TestConnect:
         assert not any(p["title"].startswith("labelbridge doctor") for p in studio.client.projects())
 
 
+class TestWebhooks:
+    """Real ones, to a real receiver."""
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[Store]:
+        with Store.open(f"sqlite:///{tmp_path}/labelbridge.db") as opened:
+            yield opened
+
+    def test_what_people_do_becomes_hints(self, studio: Studio, store: Store) -> None:
+        project = studio.project([(64, 64), (64, 64)])
+        place = f"ls:project/{project.id}"
+        tool = LabelStudio(studio.client, project.id)
+        with receiving(store, now=lambda: datetime.now(UTC)) as receiver:
+            assert settle_hooks(tool, HookAddress(receiver.url, SECRET)) == ()
+            made = studio.annotate(project.tasks[0], [])
+            studio.client.patch_annotation(made["id"], {"lead_time": 2})
+            studio.client.call("DELETE", f"/api/annotations/{made['id']}/")
+            studio.client.import_tasks(project.id, [{"data": {"image": "x.png"}}])
+            hints = [waiting.hint for waiting in store.waiting_hints(10)]
+            assert [hint.event for hint in hints] == [
+                *("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED", "TASKS_CREATED"),
+            ]
+            assert {(hint.tool, hint.places) for hint in hints} == {("label-studio", (place,))}
+            assert hints[0].moment is not None
+            assert receiver.counted("label-studio", "forged") == 0
+
+    def test_one_for_each_project_and_its_review(self, studio: Studio, store: Store) -> None:
+        harness = LabelStudioHarness(studio, [Photo()])
+        hook = HookAddress("http://127.0.0.1:9", SECRET)
+        tool = LabelStudio(studio.client, harness.project.id, hook=hook)
+        review = tool.open_review(tool.describe().labels, "Review")
+        places = [ReviewPlace(tool.target, ref, "", "") for ref in (review.ref, "987654")]
+        elsewhere = HookAddress("http://127.0.0.1:10", SECRET + "2")
+        for address in (hook, hook, elsewhere):
+            assert settle_hooks(tool, address, places) == ()
+            for project in (harness.project.id, int(review.ref)):
+                rows = studio.client.call("GET", "/api/webhooks/", params={"project": project}).json()
+                (row,) = (row for row in rows if row["project"] == project)
+                assert (row["url"], row["headers"]) == (
+                    f"{address.base}/hooks/label-studio",
+                    {"X-Labelbridge-Token": address.secret},
+                )
+        assert remove_hooks(tool, places) == 2
+        assert remove_hooks(tool, places) == 0
+
+    @pytest.mark.parametrize(("host", "words"), [("labelbridge", "has no dot"), ("label_bridge.local", "underscore")])
+    def test_addresses_that_label_studio_refuses(self, studio: Studio, host: str, words: str) -> None:
+        tool = LabelStudio(studio.client, studio.project([(64, 64)]).id)
+        (warning,) = settle_hooks(tool, HookAddress(f"http://{host}:9095", SECRET))
+        assert words in warning
+        assert "polling" in warning
+
+
 @pytest.mark.slow
 def test_a_label_studio_that_blocks_private_networks(
     label_studio: LabelStudioServer, backend: CannedServer, tmp_path: Path
@@ -339,6 +440,8 @@ def test_a_label_studio_that_blocks_private_networks(
         with pytest.raises(ToolError, match=r"USER_ADDITIONAL_BANNED_SUBNETS=169\.254\.0\.0/16"):
             connect(client, project, Backend(backend.url))
         assert client.call("GET", "/api/ml", params={"project": project}).json() == []
+        (warning,) = settle_hooks(LabelStudio(client, project), HookAddress(backend.url, SECRET))
+        assert "USER_ADDITIONAL_BANNED_SUBNETS=169.254.0.0/16" in warning
         check = next(c for c in probe(client, project, Backend(backend.url)) if c.name.endswith("from Label Studio"))
         assert not check.ok
         assert "USE_DEFAULT_BANNED_SUBNETS=false" in check.todo

@@ -256,7 +256,7 @@ class CvatDesk:
 
     def prelabel(self) -> PrelabelResult:
         tool = self.tool
-        return prelabel(tool, self.source(tool), durable=self.journal.durable, page_size=3, progress=silent)
+        return prelabel(tool, self.source(tool), self.journal, page_size=3, progress=silent)
 
     def score(self) -> ScoreResult:
         tool = self.tool

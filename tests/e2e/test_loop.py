@@ -96,7 +96,7 @@ def answer(page: Page, verdict: str) -> None:
 def test_the_whole_loop(world: World, page: Page, folder: Path) -> None:
     connected = world.run("connect", world.target, "--backend-url", world.backend.url)
     assert connected["created"]
-    assert connected["webhook"]
+    assert not connected["webhook"], "no secret is set"
     prelabelled = world.run("prelabel", world.target)
     assert prelabelled["written"] == world.labelled + 2
     assert prelabelled["failures"] == []
@@ -137,6 +137,13 @@ def test_the_whole_loop(world: World, page: Page, folder: Path) -> None:
     assert again["verdicts"] == {}
     assert again["fixes"] == {}
     assert {s: world.annotation(s) for s in originals} == after
+
+    assert world.run("export", world.target, "--out", str(folder / "coco.json"))["relabeled"] == 1
+    objects = json.loads((folder / "coco.json").read_text())["annotations"]
+    (fixed,) = (o["provenance"] for o in objects if o["provenance"]["relabeled"])
+    assert fixed["submission"] == accepted["submission_id"]
+    assert fixed["relabeled"][0]["finding"] == accepted["id"]
+    assert world.run("audit", "verify")["problems"] == []
 
 
 def see_suggestions(world: World, page: Page, folder: Path) -> None:

@@ -20,6 +20,7 @@ from live import CONFIG, Project, Studio
 from PIL import Image
 
 from bridge.dialects.label_studio import box_region, parse_label_config
+from bridge.settings import secret_settings
 from bridge.store import Store
 from bridge.tools.label_studio_client import LabelStudioClient
 
@@ -90,7 +91,16 @@ class Command:
         )
 
     def run(self, *words: str, **settings: str) -> Done:
-        return finish(self.start(*words, **settings))
+        done = finish(self.start(*words, **settings))
+        self.check_secrets(done, {**self.settings, **settings})
+        return done
+
+    def check_secrets(self, done: Done, settings: dict[str, str]) -> None:
+        """Neither what was printed nor any file of the data folder, killed journeys' included, holds a secret."""
+        secrets = [settings[name].encode() for name in secret_settings() if settings.get(name) and name != "store_url"]
+        files = [path.read_bytes() for path in self.home.rglob("*") if path.is_file()] if secrets else []
+        for secret in secrets:
+            assert not any(secret in said for said in (done.text.encode(), *files))
 
     def ok(self, *words: str, **settings: str) -> Any:
         """Run it with ``--json``; it must succeed. Answers with its JSON."""

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from bridge.core.geometry import areas, clip_to_image
-from bridge.core.predictor import Detections, Kind
+from bridge.core.masks import MaskCrop
+from bridge.core.predictor import ClassMap, Detections, Kind
 from bridge.core.probes import Probes
 
 COLOURS = {"cat": (200, 30, 30), "dog": (30, 30, 200)}
@@ -44,6 +45,29 @@ class ColourDetector:
                     labels.append(index)
         confidence = np.full(len(boxes), CONFIDENCE)
         return Detections(np.array(boxes, float).reshape(-1, 4), np.array(labels, np.int64), confidence)
+
+
+class DenseColours(ColourDetector):
+    """Also says of each pixel what it is, and outlines what it found."""
+
+    kind: Kind = "mask"
+
+    def predict(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Detections]:
+        return [found for found, _ in self.predict_dense(images)]
+
+    def predict_dense(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[tuple[Detections, ClassMap]]:
+        return [self._look(image) for image in images]
+
+    def _look(self, image: npt.NDArray[np.uint8]) -> tuple[Detections, ClassMap]:
+        boxes = self._detect(image)
+        sure = np.stack([(image[..., c] > 120) & (image[..., 1] < 110) & (image[..., 2 - c] < 110) for c in (0, 2)])
+        chances = np.concatenate([~sure.any(axis=0)[None], sure]) * np.float32(0.91) + np.float32(0.03)
+        corners = boxes.xyxy.astype(int).tolist()
+        masks = tuple(
+            MaskCrop(x1, y1, sure[k, y1:y2, x1:x2])
+            for k, (x1, y1, x2, y2) in zip(boxes.label.tolist(), corners, strict=True)
+        )
+        return Detections(boxes.xyxy, boxes.label, boxes.confidence, masks), chances
 
 
 class AskedDetector(ColourDetector):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -12,10 +12,35 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from bridge.core.annotations import Annotation, Box, Item, LabelSet, Prediction, Problem, Record, Submission
-from bridge.core.findings import Fix, Verdict
+from bridge.core.annotations import (
+    Annotation,
+    Box,
+    Item,
+    LabelSet,
+    Prediction,
+    Problem,
+    Record,
+    Submission,
+    shape_from_list,
+    shape_to_list,
+)
+from bridge.core.assignment import Seat, Seating, Who
+from bridge.core.findings import Finding, Fix, Verdict
 from bridge.errors import DataError, ImageError, ToolUnreachable
-from bridge.tools import FixOrder, FixResult, Outcome, Page, Prelabel, PushedCase, Review, ReviewCase, TargetInfo
+from bridge.tools import (
+    FixNote,
+    FixOrder,
+    FixResult,
+    Outcome,
+    Page,
+    Prelabel,
+    PushedCase,
+    Review,
+    ReviewCase,
+    TargetInfo,
+    UndoOrder,
+    forget,
+)
 
 Objects = Sequence[tuple[str, Box]]
 
@@ -30,6 +55,8 @@ class MemoryTool:
         models: what each model predicted for an item, by model and item.
         cases: the reviewed findings by the id of their place in the review.
         answers: the verdicts, as reviewers gave them.
+        reviewers: who may be asked to judge.
+        touched: the sources of those that reviewers are about to give.
         calls: how often each method was called.
         lose: methods whose next answer gets lost: the tool does its work, the caller gets ``ToolUnreachable``.
     """
@@ -44,6 +71,8 @@ class MemoryTool:
     answers: list[Verdict] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
     lose: set[str] = field(default_factory=set)
+    reviewers: tuple[str, ...] = ()
+    touched: set[str] = field(default_factory=set)
     review_opened: bool = False
 
     # --- its people -------------------------------------------------------------------------------------------------
@@ -116,6 +145,10 @@ class MemoryTool:
         self._count("open_review")
         return Review("review", "memory://review", created)
 
+    def seats(self, findings: Sequence[Finding], who: Who) -> Seating:
+        people = {s.id: s.annotator for submissions in self.people.values() for s in submissions}
+        return Seating(tuple(Seat(f.submission_id, people.get(f.submission_id, "")) for f in findings), self.reviewers)
+
     def push_cases(self, review: Review, cases: Sequence[ReviewCase]) -> list[PushedCase]:
         for case in cases:
             if self.images.get(case.item.id) is None:
@@ -136,9 +169,22 @@ class MemoryTool:
             if since is None or answer.decided_at >= since:
                 yield answer
 
-    def apply_fixes(self, orders: Sequence[FixOrder]) -> list[FixResult]:
-        results = [self._apply(order) for order in orders]
+    def withdraw_cases(self, review: Review, finding_ids: Collection[str]) -> set[str]:
+        answered = {answer.source for answer in self.answers}
+        up = {case.finding.id: ref for ref, case in self.cases.items()}
+        gone = {i for i in finding_ids if i not in up or f"memory:{up[i]}" not in answered | self.touched}
+        self.cases = {ref: case for ref, case in self.cases.items() if case.finding.id not in gone}
+        self._count("withdraw_cases")
+        return gone
+
+    def apply_fixes(self, orders: Sequence[FixOrder], note: Callable[[FixNote], None] = forget) -> list[FixResult]:
+        results = [self._apply(order, note) for order in orders]
         self._count("apply_fixes")
+        return results
+
+    def undo_fixes(self, orders: Sequence[UndoOrder]) -> list[FixResult]:
+        results = [self._undo(order) for order in orders]
+        self._count("undo_fixes")
         return results
 
     # --- inside -----------------------------------------------------------------------------------------------------
@@ -161,7 +207,7 @@ class MemoryTool:
             predicted_by=tuple(mine),
         )
 
-    def _apply(self, order: FixOrder) -> FixResult:
+    def _apply(self, order: FixOrder, note: Callable[[FixNote], None]) -> FixResult:
         finding, fix = order.finding, order.fix
         submissions = self.people[finding.item_id]
         position = next((k for k, s in enumerate(submissions) if s.id == finding.submission_id), None)
@@ -175,6 +221,7 @@ class MemoryTool:
             assert fix.label is not None
             assert fix.shape is not None
             annotations[added] = Annotation(added, fix.label, fix.shape)
+            note(FixNote(finding.id, None, _said(annotations[added])))
         else:
             (annotation_id,) = finding.annotation_ids
             now = annotations.get(annotation_id)
@@ -183,11 +230,31 @@ class MemoryTool:
                 return FixResult(finding.id, Outcome.ALREADY, "it is so already")
             if now is None or now.revision != finding.revisions[0]:
                 return FixResult(finding.id, Outcome.CONFLICT, "somebody has changed it since")
+            note(FixNote(finding.id, _said(now), _said(after)))
             annotations.pop(annotation_id)
             if after is not None:
                 annotations[annotation_id] = after
         self.submit(finding.item_id, list(annotations.values()), position)
         return FixResult(finding.id, Outcome.APPLIED, f"{fix.action} done")
+
+    def _undo(self, order: UndoOrder) -> FixResult:
+        finding, note = order.finding, order.note
+        position = next(k for k, s in enumerate(self.people[finding.item_id]) if s.id == finding.submission_id)
+        annotations = {a.id: a for a in self.people[finding.item_id][position].annotations}
+        key = (note.before or note.after)[0]
+        now = _said(annotations.pop(key, None))
+        if now == note.before:
+            return FixResult(finding.id, Outcome.ALREADY, "it is so already")
+        if now != note.after:
+            return FixResult(finding.id, Outcome.CONFLICT, "somebody has changed it since the fix")
+        if note.before is not None:
+            annotations[key] = Annotation(key, note.before[1], shape_from_list(note.before[2]))
+        self.submit(finding.item_id, list(annotations.values()), position)
+        return FixResult(finding.id, Outcome.APPLIED, "undone")
+
+
+def _said(annotation: Annotation | None) -> list[Any] | None:
+    return None if annotation is None else [annotation.id, annotation.label, shape_to_list(annotation.shape)]
 
 
 def _after(now: Annotation | None, fix: Fix) -> Annotation | None:

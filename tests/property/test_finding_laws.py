@@ -127,6 +127,9 @@ class AnyHistory(RuleBasedStateMachine):
             assert self.state is not State.WITHDRAWN
         if self.state is State.APPLIED:
             assert before in (State.ACCEPTED, State.APPLIED)
+        # What was undone comes back by a person's answer only, whatever later runs find.
+        if before is State.UNDONE:
+            assert self.state in (State.UNDONE, State.ACCEPTED, State.REJECTED)
 
 
 TestAnyHistory = AnyHistory.TestCase

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bridge.core.annotations import LabelSet
-from bridge.core.findings import TRANSITIONS, ErrorType, Event, Finding, Fix, State, Verdict
+from bridge.core.findings import TRANSITIONS, UNDECIDED, ErrorType, Event, Finding, Fix, State, Verdict
 from bridge.errors import DataError, NotFound
 from bridge.store import PutCounts, Store
 
@@ -94,7 +94,7 @@ class StoreMachine(RuleBasedStateMachine):
             known
             for key, known in self.found.items()
             if make(key, 0, "").target == target
-            and known.state is State.OPEN
+            and known.state in UNDECIDED
             and run_id not in known.runs
             and known.runs[-1] in earlier
         ]

@@ -181,6 +181,31 @@ def test_the_limit_is_on_pixels_and_inclusive() -> None:
         decode(data, "a", max_pixels=959)
 
 
+@pytest.mark.parametrize("size", [(images.MAX_SIDE + 1, 1), (1, images.MAX_SIDE + 1)])
+def test_an_image_of_one_endless_row_is_refused(size: tuple[int, int]) -> None:
+    data = file_of(Image.new("1", size), "PNG")
+    assert len(data) < 1000
+    with pytest.raises(ImageError, match="no side longer than 100,000 pixels"):
+        decode(data, "a.png")
+    assert decode(file_of(Image.new("1", (images.MAX_SIDE, 1)), "PNG"), "a.png").shape == (1, images.MAX_SIDE, 3)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>',
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%id) (r) file\n",
+        b"%PDF-1.4\n",
+        b"8BPS\x00\x01" + bytes(40),
+        b"#define a_width 8\n#define a_height 8\nstatic char a_bits[] = {0};",
+    ],
+    ids=["svg", "eps", "pdf", "psd", "xbm"],
+)
+def test_formats_that_run_or_load_something_are_no_images(data: bytes) -> None:
+    with pytest.raises(ImageError, match="not an image"):
+        decode(data, "a.png")
+
+
 def test_a_100_megapixel_frame_is_within_the_default() -> None:
     assert images.MAX_PIXELS >= 11_648 * 8_736
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from fakes.canned_server import CannedServer
 
 from bridge.errors import AuthError, ConfigError, LabelbridgeError, NotFound, ToolError, ToolUnreachable
-from bridge.net import HttpClient, Limits, origin_of, public_url
+from bridge.net import HttpClient, Limits, Reply, origin_of, public_url
 
 
 @pytest.fixture
@@ -86,6 +87,31 @@ def test_gives_up_after_its_attempts(server: CannedServer, make: Make) -> None:
     with pytest.raises(ToolUnreachable, match="503"):
         client.request("GET", "/x")
     assert client.requests_made == 3
+
+
+def test_a_client_that_asks_once_hands_on_how_long_to_wait(server: CannedServer, make: Make) -> None:
+    server.on("/x", (429, {"retry-after": "77"}, b""), (503, {}, b""))
+    client = make(limits=Limits(attempts=1))
+    for asked in (77, None):
+        with pytest.raises(ToolUnreachable) as caught:
+            client.request("GET", "/x")
+        assert caught.value.retry_after_s == asked
+    assert client.requests_made == 2
+
+
+def test_each_request_keeps_the_pace_repetitions_included(server: CannedServer, make: Make) -> None:
+    paces: list[None] = []
+    server.on("/x", (503, {}, b""), (302, {"location": "/y"}, b""))
+    server.on("/y", (200, {}, b"1"))
+    client = make(pace=lambda: paces.append(None), sleep=lambda _: None)
+    client.request("GET", "/x")
+    assert len(paces) == client.requests_made == 3
+
+
+def test_the_servers_clock() -> None:
+    dated = Reply(200, {"date": "Sun, 29 Nov 2026 19:09:34 GMT"}, b"", "")
+    assert dated.moment == "2026-11-29T19:09:34+00:00"
+    assert Reply(200, {}, b"", "").moment == Reply(200, {"date": "noon"}, b"", "").moment == ""
 
 
 def test_what_may_have_arrived_is_not_posted_twice(server: CannedServer, make: Make) -> None:
@@ -248,6 +274,32 @@ def test_a_redirected_post_says_which_address_to_set(server: CannedServer, make:
         "http://10.1.2.3/x",
         "http://192.168.0.1/x",
         "http://0.0.0.0:1/x",
+        # 127.0.0.1 as other people write it
+        "http://2130706433:1/x",
+        "http://0x7f.1:1/x",
+        "http://0177.0.0.1:1/x",
+        "http://127.1:1/x",
+        "http://[0:0:0:0:0:ffff:7f00:1]:1/x",
+        # IPv4 carried in IPv6: compatible, translated, NAT64, 6to4, Teredo
+        "http://[::7f00:1]:1/x",
+        "http://[::ffff:0:7f00:1]:1/x",
+        "http://[64:ff9b::a9fe:a9fe]/x",
+        "http://[64:ff9b:1::a9fe:a9fe]/x",
+        "http://[2002:a9fe:a9fe::]/x",
+        "http://[2001:0:a9fe:a9fe::]/x",
+        # metadata services of clouds
+        "http://[::ffff:169.254.169.254]/x",
+        "http://[fd00:ec2::254]/x",
+        "http://100.100.100.200/x",
+        "http://192.0.0.192/x",
+        "http://168.63.129.16/x",
+        # other networks that are not everybody's
+        "http://[::]:1/x",
+        "http://[fe80::1]/x",
+        "http://[fec0::1]/x",
+        "http://[ff02::1]/x",
+        "http://224.0.0.1/x",
+        "http://255.255.255.255/x",
     ],
 )
 def test_private_networks_are_out_of_reach(server: CannedServer, make: Make, url: str) -> None:
@@ -258,6 +310,58 @@ def test_private_networks_are_out_of_reach(server: CannedServer, make: Make, url
             client.request("GET", path)
 
 
+def test_a_name_that_is_looked_up_twice_gains_nothing(
+    other: CannedServer, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = int(other.url.rpartition(":")[2])
+    public, private = "192.0.2.7", "127.0.0.1"
+    asked: list[str] = []
+    dialled: list[str] = []
+
+    def look_up(host: str, *_: Any, **__: Any) -> list[Any]:
+        asked.append(host)
+        # The first answer passes every judge; all later ones lead inside.
+        address = host if host[0].isdigit() else "8.8.8.8" if len(asked) == 1 else private
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    def connect(self: socket.socket, address: tuple[str, int]) -> None:
+        dialled.append(address[0])
+        raise ConnectionRefusedError(111, public)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    client = make(limits=Limits(attempts=1))
+    with pytest.raises(ToolUnreachable):
+        client.request("GET", f"http://rebinding.example.org:{port}/x")
+    assert dialled == ["8.8.8.8"], "the address that was judged is the one that is dialled"
+    with pytest.raises(ToolError, match="private network"):
+        client.request("GET", f"http://rebinding.example.org:{port}/x")
+    assert dialled == ["8.8.8.8"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://{0}@evil.example.org/x",
+        "http://{0}:80@evil.example.org/x",
+        "http://{0}\\@evil.example.org/x",
+        "http://evil.example.org\\@{0}/x",
+        "http://{0}%2f@evil.example.org/x",
+        "http://evil.example.org%00.{0}/x",
+        "http://{0}.evil.example.org/x",
+        "http://evil.example.org#@{0}/x",
+        "http://evil.example.org?@{0}/x",
+    ],
+)
+def test_no_spelling_makes_another_host_ours(make: Make, url: str) -> None:
+    ours = "labels.example.org"
+    try:
+        origin = origin_of(url.format(ours))
+    except ConfigError:
+        return  # nothing is sent there at all
+    assert origin != origin_of(f"http://{ours}")
+
+
 def test_private_networks_can_be_trusted(other: CannedServer, make: Make) -> None:
     other.on("/x", (200, {}, b"1"))
     with pytest.raises(ToolError, match="private network"):
@@ -265,6 +369,29 @@ def test_private_networks_can_be_trusted(other: CannedServer, make: Make) -> Non
     assert not other.seen, "the guard judges before it connects"
     assert make(allowed=[other.url]).request("GET", f"{other.url}/x").status == 200
     assert make(private_networks=True).request("GET", f"{other.url}/x").status == 200
+
+
+@pytest.mark.parametrize("body", [b"<html>" + b"<title>" * 9_000, b"<html>" + b"<title" * 10_000, b"[" * 200_000])
+def test_a_hostile_error_page_costs_no_time(server: CannedServer, make: Make, body: bytes) -> None:
+    server.on("/x", (500, {}, body))
+    began = time.monotonic()
+    with pytest.raises(ToolError, match="answered 500"):
+        make().request("GET", "/x")
+    assert time.monotonic() - began < 1
+
+
+def test_nesting_without_end_is_no_json(server: CannedServer, make: Make) -> None:
+    server.on("/x", (200, {}, b"[" * 200_000))
+    with pytest.raises(ToolError, match="no JSON"):
+        make().request("GET", "/x").json()
+
+
+def test_what_was_sent_in_secret_is_not_repeated(server: CannedServer, make: Make) -> None:
+    server.on("/x", (500, {}, b'{"detail": "cannot use s3cret-token, nor pass-word, of s3cret-token-2"}'))
+    client = make(auth=lambda: {"Authorization": "Token s3cret-token-2"}, hidden=["s3cret-token", "pass-word", ""])
+    with pytest.raises(ToolError, match=r"cannot use \*\*\*, nor \*\*\*, of \*\*\*") as caught:
+        client.request("POST", "/x", json={"refresh": "s3cret-token"})
+    assert "s3cret" not in repr(caught.value.as_dict())
 
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://host/x", "http://user:pw@host/x", "gopher://x"])

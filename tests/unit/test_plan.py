@@ -117,7 +117,7 @@ min_score: 0.4
 defaults:
   prelabel: on
   score: {settle: 45s, at_least: 3}
-  push: {reviewer: others, open_per_reviewer: 9, quiet: 22:00-07:00 UTC}
+  push: {dry_run: on, open_per_reviewer: 9, quiet: 22:00-07:00 UTC}
   sync: on
   model: {detector: big.onnx+grabcut, threshold: 0.2, label_map: a=b}
 projects:
@@ -133,14 +133,38 @@ projects:
     )
     first, second, third, fourth = (p.policy for p in found.projects.values())
     night = QuietHours(time(22), time(7), ZoneInfo("UTC"))
-    common = PushPolicy(min_score=0.4, reviewer="others", open_per_reviewer=9, quiet=night)
+    common = PushPolicy(min_score=0.4, dry_run=True, open_per_reviewer=9, quiet=night)
     assert first == fourth == Policy(True, ScorePolicy(settle_s=45, at_least=3), common, 600)
-    assert second == Policy(True, ScorePolicy(45, 50), PushPolicy(min_score=0.9, reviewer="others"), 3600)
+    assert second == Policy(True, ScorePolicy(45, 50), PushPolicy(min_score=0.9, dry_run=True), 3600)
     assert third == NOTHING
     assert found.projects["ls:project/2"].model == SourceOptions(
         "big.onnx+grabcut", threshold=0.2, label_map={"c": "d"}
     )
     assert found.projects["ls:project/1"].model.label_map == {"a": "b"}
+
+
+def test_reviewers_that_a_tool_cannot_see_to(tmp_path: Path) -> None:
+    told = problems(
+        tmp_path,
+        """
+defaults: {push: {reviewer: others}}
+projects:
+  ls:project/1:
+  ls:project/2: {push: {reviewer: annotator}}
+  ls:project/3: {push: {reviewer: anyone}}
+  ls:project/4: {push: off}
+  cvat:task/5:
+  cvat:task/6: {push: {assign_to: "mia,zoe"}}
+  cvat:task/7: {push: {reviewer: annotator}}
+""",
+    )
+    assert [line.partition(":")[2].partition(" > push")[0] for line in told] == [
+        "project/1",
+        "project/2",
+        "task/5",
+    ]
+    assert "expected anyone, as Label Studio's Community edition assigns nobody, found 'others'" in told[0]
+    assert "expected assign_to beside it" in told[2]
 
 
 def test_what_work_is_held_against(tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import pytest
+import typer
 
+from bridge.cli import app
 from bridge.core.findings import ErrorType
 from bridge.core.worth import Worth
 from bridge.errors import ConfigError
@@ -199,6 +203,13 @@ def test_a_secret_is_not_shown_when_it_is_wrong(tmp_path: Path) -> None:
     assert len(problems(environ={"LABELBRIDGE_BACKEND_PORT": "x", "LABELBRIDGE_BACKEND_TOKEN": " "})) == 4
 
 
+@pytest.mark.parametrize("value", ["short", "fifteen-letters", "with a space in it", "mit-ümlauten-darin", "x" * 513])
+def test_a_secret_of_webhooks_travels_in_a_header_and_is_not_guessed(value: str) -> None:
+    (line,) = problems(environ={"LABELBRIDGE_HOOKS_SECRET": value})
+    assert "hooks_secret (LABELBRIDGE_HOOKS_SECRET): expected 16 letters, digits and signs or more" in line
+    assert value not in line
+
+
 @pytest.mark.parametrize("name", secret_settings())
 def test_a_secret_does_not_stand_in_the_file(name: str, tmp_path: Path) -> None:
     value = f"postgresql://me:{SECRET}@db/lb" if name == "store_url" else SECRET
@@ -236,6 +247,38 @@ def test_a_file_that_is_no_yaml_is_not_quoted(tmp_path: Path, text: str) -> None
     (tmp_path / "labelbridge.yaml").write_text(text)
     (line,) = problems()
     assert "labelbridge.yaml is not valid YAML in line 1" in line or "line 2" in line
+
+
+@pytest.mark.parametrize("value", ["2001-99-99", "1" * 5000, "[" * 3000, "&a [*a]"])
+def test_a_file_that_means_harm_is_no_yaml(tmp_path: Path, value: str) -> None:
+    (tmp_path / "labelbridge.yaml").write_text(f"page_size: {value}")
+    (line,) = problems()
+    assert "is not valid YAML" in line
+
+
+def test_a_file_of_somebody_else_is_not_taken_because_it_lies_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "labelbridge.yaml"
+    file.write_text("label_studio_url: http://evil.example.org")
+    file.chmod(0o666)
+    (line,) = problems()
+    assert "belongs to another user, or anybody may write to it" in line
+    assert Settings.load(file, environ={}).label_studio_url == "http://evil.example.org", "named, it is meant"
+    file.chmod(0o644)
+    assert Settings.load(environ={}).label_studio_url == "http://evil.example.org"
+    monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid + 1)
+    if file.stat().st_uid != 0:
+        (line,) = problems()
+        assert "belongs to another user" in line
+
+
+def test_no_option_takes_a_secret() -> None:
+    """Whoever shares the machine reads options in the list of processes."""
+    group = typer.main.get_command(app)
+    options = {o for c in group.commands.values() for p in c.params for o in p.opts}  # type: ignore[attr-defined]
+    assert "--config" in options
+    assert not {o for o in options if re.search("token|password|passwd|secret|key|credential", o)}
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,10 @@
-"""What else a client may ask: the release, guides, webhooks."""
+"""What else a client may ask: the release, guides."""
 
 from __future__ import annotations
 
-from fakes.cvat_server.accounts import basic_user
-from fakes.cvat_server.lists import listing
 from fakes.cvat_server.permissions import deny, get_project, get_task, manages, owns_project, require_context
-from fakes.cvat_server.routing import ApiError, Context, Reply, require, route
-from fakes.cvat_server.state import Guide, Row, Webhook
+from fakes.cvat_server.routing import ApiError, Context, Reply, route
+from fakes.cvat_server.state import Guide, Row
 
 
 @route("GET", "/api/server/about", anonymous=True)
@@ -73,81 +71,4 @@ def patch_guide(ctx: Context, number: int) -> Reply:
 @route("DELETE", "/api/guides/{id}")
 def delete_guide(ctx: Context, number: int) -> Reply:
     del ctx.state.guides[_guide(ctx, number, change=True).id]
-    return Reply(204)
-
-
-# --- webhooks: kept, and never delivered ----------------------------------------------------------------------------
-
-FIELDS = ("target_url", "description", "type", "content_type", "is_active", "enable_ssl", "project_id", "events")
-
-
-def _webhook_row(ctx: Context, hook: Webhook) -> Row:
-    row = {"id": hook.id, "url": f"{ctx.base}/api/webhooks/{hook.id}", "owner": basic_user(ctx, hook.owner)}
-    row |= {name: hook.fields.get(name) for name in FIELDS}
-    dates = {"created_date": hook.created, "updated_date": hook.updated}
-    return {**row, **dates, "organization": hook.fields.get("organization"), "last_status": 0}
-
-
-def _may_hook(ctx: Context, fields: Row) -> bool:
-    # facts/cvat.md (c) Permissions: webhooks of a project are for its owner, of an organization for a maintainer
-    if fields.get("type") == "organization":
-        return fields.get("organization") is not None and manages(ctx, fields["organization"])
-    project = ctx.state.projects.get(fields.get("project_id") or 0)
-    return project is not None and (manages(ctx, project.org) or project.owner == ctx.user.id)
-
-
-def _hook(ctx: Context, number: int) -> Webhook:
-    hook = ctx.state.webhooks.get(number)
-    if hook is None:
-        raise ApiError(404, "Not found.")
-    if not _may_hook(ctx, hook.fields):
-        raise deny()
-    return hook
-
-
-@route("POST", "/api/webhooks")
-def create_webhook(ctx: Context) -> Reply:
-    body, state = ctx.json, ctx.state
-    require(body, "target_url", "type", "events")
-    fields = {"content_type": "application/json", "is_active": True, "enable_ssl": True, "description": "", **body}
-    fields["organization"] = ctx.org_id
-    if not _may_hook(ctx, fields):
-        raise deny()
-    number, now = state.new_id("webhook"), state.now()
-    state.webhooks[number] = Webhook(number, ctx.user.id, fields, now, now)
-    return Reply(201, _webhook_row(ctx, state.webhooks[number]))
-
-
-@route("GET", "/api/webhooks")
-def list_webhooks(ctx: Context) -> Reply:
-    found = [
-        hook
-        for hook in ctx.state.webhooks.values()
-        if _may_hook(ctx, hook.fields) and (not ctx.org_given or hook.fields["organization"] == ctx.org_id)
-    ]
-    terms = {
-        "id": lambda h: h.id,
-        "target_url": lambda h: h.fields["target_url"],
-        "type": lambda h: h.fields["type"],
-        "project_id": lambda h: h.fields.get("project_id"),
-    }
-    return listing(ctx, found, terms, lambda h: _webhook_row(ctx, h))
-
-
-@route("GET", "/api/webhooks/{id}")
-def one_webhook(ctx: Context, number: int) -> Reply:
-    return Reply(200, _webhook_row(ctx, _hook(ctx, number)))
-
-
-@route("PATCH", "/api/webhooks/{id}")
-def patch_webhook(ctx: Context, number: int) -> Reply:
-    hook = _hook(ctx, number)
-    hook.fields.update({name: value for name, value in ctx.json.items() if name in (*FIELDS, "secret")})
-    hook.updated = ctx.state.now()
-    return Reply(200, _webhook_row(ctx, hook))
-
-
-@route("DELETE", "/api/webhooks/{id}")
-def delete_webhook(ctx: Context, number: int) -> Reply:
-    del ctx.state.webhooks[_hook(ctx, number).id]
     return Reply(204)

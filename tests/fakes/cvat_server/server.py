@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from fakes.cvat_server import extras, issues, jobs, media, projects, quality, tasks
+from fakes.cvat_server import extras, issues, jobs, media, projects, quality, tasks, webhooks
 from fakes.cvat_server.accounts import choose_organization, identify
 from fakes.cvat_server.annotations import Desk
 from fakes.cvat_server.calls import Call
@@ -18,12 +18,13 @@ from fakes.cvat_server.segments import add_ground_truth, cut_jobs
 from fakes.cvat_server.state import Job, Label, Membership, Organization, Project, Row, State, Task, User
 from fakes.cvat_server.uploads import read_frame
 from fakes.cvat_server.versions import Version
+from fakes.cvat_server.webhooks import Postman, rows_of
 from fakes.cvat_server.wire import Wire
 
 Hook = Callable[[Call], None]
 
 #: Modules whose import fills the table of routes.
-NOUNS = (extras, issues, jobs, media, projects, quality, tasks)
+NOUNS = (extras, issues, jobs, media, projects, quality, tasks, webhooks)
 
 
 class FakeCvat:
@@ -32,12 +33,14 @@ class FakeCvat:
     Attributes:
         state: every table, for seeding and for assertions.
         lock: held while a request is handled.
+        postman: delivers webhooks.
     """
 
     def __init__(self, version: str = "2.80") -> None:
         self.version = Version.parse(version)
         self.state = State()
         self.lock = threading.RLock()
+        self.postman = Postman()
         self._wire = Wire(self._answer)
         self.url = self._wire.url
 
@@ -175,9 +178,12 @@ class FakeCvat:
         """An annotation as somebody makes it in the editor: its id."""
         with self.lock:
             where = self.state.jobs[job]
+            ctx = Context(self.state, self.version, self.url, "", "", {}, {}, b"")
+            before = rows_of(ctx)
             desk = Desk(self.state, self.version, where)
             created = desk.create({kind: [desk.clean(kind, dict(fields))]})
             self.state.touch(where)
+            self.postman.hand_over(ctx, before)
             return int(created[kind][0]["id"])
 
     # --- looking ----------------------------------------------------------------------------------------------------
@@ -217,7 +223,12 @@ class FakeCvat:
                     choose_organization(ctx)
                 elif not route.anonymous:
                     raise ApiError(401, "Authentication credentials were not provided.")
-                return route.handler(ctx, *values)
+                if call.method in ("GET", "HEAD"):
+                    return route.handler(ctx, *values)
+                before = rows_of(ctx)
+                reply = route.handler(ctx, *values)
+                self.postman.hand_over(ctx, before)
+                return reply
             except ApiError as error:
                 return Reply(error.status, error.body)
             except (ValueError, TypeError, KeyError, AttributeError) as error:

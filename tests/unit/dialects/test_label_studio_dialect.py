@@ -12,7 +12,7 @@ from bridge.core.annotations import Box, Polygon, TextSpan
 from bridge.core.findings import ErrorType
 from bridge.core.geometry import box_corners
 from bridge.core.masks import MaskCrop
-from bridge.core.rle import decode_brush
+from bridge.core.rle import decode_brush, encode_brush, encode_coco
 from bridge.dialects.label_studio import (
     Control,
     Place,
@@ -23,6 +23,7 @@ from bridge.dialects.label_studio import (
     choices_region,
     label_colours,
     mask_entries,
+    mask_to_value,
     parse_label_config,
     polygon_entries,
     polygon_from_value,
@@ -99,6 +100,16 @@ class TestLabelConfig:
     def test_unusable_configurations_say_what_was_found(self, xml: str, words: str) -> None:
         with pytest.raises(DataError, match=words.replace(".", r"\.")):
             parse_label_config(xml)
+
+    def test_a_configuration_without_end_is_refused_before_it_is_parsed(self) -> None:
+        xml = "<View>" + "<a>" * 400_000
+        with pytest.raises(DataError, match="has 1,200,006 characters"):
+            parse_label_config(xml)
+        bomb = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]><View name="&b;"/>'
+        outside = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><View name="&a;"/>'
+        for entities in (bomb, outside):
+            with pytest.raises(DataError, match="EntitiesForbidden"):
+                parse_label_config(entities)
 
     def test_a_box_that_nobody_could_draw_names_the_label_and_the_tags(self) -> None:
         with pytest.raises(DataError, match=r"'bird'.*polygonlabels"):
@@ -212,13 +223,28 @@ class TestRegions:
 
     def test_other_kinds_and_other_images_are_passed_over(self) -> None:
         others = [
-            region(type="brushlabels", value={"format": "rle", "rle": [1], "brushlabels": ["cat"]}),
             region(id="k", type="keypointlabels", value={"x": 1, "y": 1, "keypointlabels": ["cat"]}),
             region(id="o", to_name="another"),
             {"type": "relation", "from_id": "a", "to_id": "b"},
             {"id": "c", "from_name": "verdict", "to_name": "img", "type": "choices", "value": {"choices": ["ok"]}},
         ]
         assert regions_to_annotations(others, self.config, "1")[:2] == ([], [])
+
+    def test_brush_strokes_become_masks_and_back(self) -> None:
+        bits = np.zeros((100, 200), dtype=np.bool_)
+        bits[10:30, 40:60] = True
+        value = {"format": "rle", "rle": encode_brush(bits), "brushlabels": ["cat"]}
+        found, problems, _ = regions_to_annotations([region(type="brushlabels", value=value)], self.config, "1")
+        assert [a.shape for a in found] == [encode_coco(bits)]
+        assert not problems
+        assert mask_to_value(encode_coco(bits)) == {"format": "rle", "rle": value["rle"]}
+
+    def test_damaged_brush_strokes_are_reported(self) -> None:
+        for rle in ([1], None, encode_brush(np.ones((3, 3), np.bool_))):
+            value = {"format": "rle", "rle": rle, "brushlabels": ["cat"]}
+            found, problems, _ = regions_to_annotations([region(type="brushlabels", value=value)], self.config, "1")
+            assert not found
+            assert [p.kind for p in problems] == [ErrorType.DEGENERATE_SHAPE]
 
     def test_odd_regions_are_reported_one_by_one_and_the_rest_is_read(self) -> None:
         cases: list[tuple[dict[str, Any], ErrorType, bool]] = [

@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from bridge.dialects.label_studio_storage import cloud_path, is_cloud
+from bridge.dialects.label_studio_storage import cloud_path, is_api, is_cloud
 
 
 @pytest.mark.parametrize("text", ["s3://photos/a b/ä?&#.png", "gs://b/k.jpg", "azure-blob://container/k.jpg"])
@@ -25,6 +25,20 @@ def test_the_whole_name_travels_in_the_query(text: str) -> None:
 def test_what_is_not_in_cloud_storage_has_no_such_path(text: str) -> None:
     assert not is_cloud(text)
     assert cloud_path(text, "17") is None
+
+
+@pytest.mark.parametrize("base", ["http://ls.example.org", "http://ls.example.org/studio"])
+@pytest.mark.parametrize("path", ["/api/users", "/api", "//api/x", "/data/../api/x", "/%61pi/x", "/data/%2e%2e/api/x"])
+def test_the_api_is_known_however_it_is_written(base: str, path: str) -> None:
+    assert is_api(base + path, base)
+    assert is_api(f"{base}/x/..{path}?d=a.jpg", base)
+
+
+@pytest.mark.parametrize(
+    "path", ["/data/upload/1/api/x.jpg", "/apix/a.jpg", "/tasks/1/resolve/?fileuri=api", "/?/api/"]
+)
+def test_images_are_not_taken_for_the_api(path: str) -> None:
+    assert not is_api("http://ls.example.org" + path, "http://ls.example.org")
 
 
 @pytest.mark.parametrize("task", ["", "../1", "1/../../api", "-1", "1.5", "١", "one"])

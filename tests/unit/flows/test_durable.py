@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import Busy, DataError
+from bridge.errors import Busy, DataError, StoreError
 from bridge.flows.durable import Durable, Step
 
 PROGRAM = """
@@ -99,6 +100,30 @@ def test_same_journey_twice_at_once_is_refused(tmp_path: Path) -> None:
             durable.run("j", {}, lambda inner: None)
 
     durable.run("j", {}, outer)
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o702, 0o777])
+def test_checkpoints_that_others_could_have_written_are_not_read(tmp_path: Path, mode: int) -> None:
+    killed = run_program(tmp_path, 2, "after")
+    assert killed.returncode == -signal.SIGKILL
+    (tmp_path / "workflows").chmod(mode)
+    again = run_program(tmp_path, -1, "nowhere")
+    assert "StoreError" in again.stderr
+    assert "others may write to" in again.stderr
+    assert (tmp_path / "log").read_text().split() == ["0", "1", "2"]
+
+
+def test_a_folder_of_another_user_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(StoreError, match="others may write to"):
+        Durable(tmp_path, "1").run("j", {}, lambda step: step("s", lambda: 1))
+
+
+def test_the_folder_is_for_nobody_else(tmp_path: Path) -> None:
+    folder = tmp_path / "home" / "workflows"
+    modes: list[int] = []
+    Durable(folder, "1").run("j", {}, lambda step: step("s", lambda: modes.append(folder.stat().st_mode & 0o777)))
+    assert modes == [0o700]
 
 
 def test_leaves_no_files_behind(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
 
 import pytest
 from fakes.colour_detector import NAME
@@ -11,7 +10,6 @@ from fakes.pictures import CAT, TRUTH
 from flow_kit import Desk, Killed
 
 from bridge.errors import ToolUnreachable
-from bridge.flows.durable import Durable
 from bridge.flows.prelabel import PrelabelResult, prelabel
 from bridge.flows.progress import Progress, silent
 from bridge.flows.sources import ModelPredictions
@@ -20,8 +18,7 @@ from bridge.flows.sources import ModelPredictions
 def run(
     desk: Desk, page_size: int = 2, source: ModelPredictions | None = None, progress: Progress = silent
 ) -> PrelabelResult:
-    durable = cast(Durable, desk.durable)
-    return prelabel(desk.tool, source or desk.model(), durable=durable, page_size=page_size, progress=progress)
+    return prelabel(desk.tool, source or desk.model(), desk.journal, page_size=page_size, progress=progress)
 
 
 def predicted(desk: Desk) -> dict[str, int]:
@@ -118,3 +115,17 @@ def test_tells_how_far_it_is(desk: Desk) -> None:
     told: list[tuple[str, int, int | None]] = []
     run(desk, progress=lambda *news: told.append(news))
     assert told == [("pre-labelling", 2, 3), ("pre-labelling", 3, 3)]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_audit_log_tells_which_model_suggested_where(desk: Desk, killed: bool) -> None:
+    for _ in range(3):
+        desk.picture()
+    if killed:
+        desk.durable.kill_after = "page 0"
+        with pytest.raises(Killed):
+            run(desk)
+    run(desk)
+    events = desk.store.events(desk.tool.target)
+    assert [(e.kind, e.detail["items"]) for e in events] == [("prelabel", ["1", "2"]), ("prelabel", ["3"])]
+    assert [(e.detail["model"], e.detail["predictions"]) for e in events] == [(NAME, 4), (NAME, 2)]

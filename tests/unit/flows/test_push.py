@@ -14,6 +14,7 @@ from bridge.core.findings import ErrorType, State
 from bridge.core.worth import Worth
 from bridge.errors import DataError, ToolUnreachable
 from bridge.flows.push import PushResult
+from bridge.flows.sample import SampleSize
 
 CAT_ONLY = (("cat", CAT),)
 EXTRA = (*TRUTH, ("cat", ELSEWHERE))
@@ -197,3 +198,38 @@ class TestContext:
     def test_leaves_out_the_object_itself(self, desk: Desk) -> None:
         desk.picture((("dog", CAT), ("dog", DOG)))
         assert self.of(desk, ErrorType.WRONG_CLASS) == []
+
+
+class TestReviewers:
+    def test_no_more_than_a_number_await_an_answer(self, five: Desk) -> None:
+        first = five.push(open_per_reviewer=2)
+        assert (first.pushed, first.no_room) == (2, 3)
+        again = five.push(open_per_reviewer=2)
+        assert (again.pushed, again.no_room, again.review) == (0, 3, None)
+        five.tool.answer(sent(five)[0], "reject", 0)
+        five.sync()
+        assert five.push(open_per_reviewer=2).pushed == 1
+        assert five.push(open_per_reviewer=2, limit=1).pushed == 0
+
+    def test_work_is_shared_and_remembered(self, five: Desk) -> None:
+        five.tool.reviewers = ("mia", "zoe")
+        assert five.push(open_per_reviewer=2, chunk=5).no_room == 1
+        assert Counter(case.reviewer for case in five.tool.cases.values()) == {"mia": 2, "zoe": 2}
+        assert five.store.awaited("memory:1") == {"mia": 2, "zoe": 2}
+        five.tool.reviewers = ("mia", "rob")
+        assert five.push(open_per_reviewer=2).pushed == 1
+        assert five.store.awaited("memory:1") == {"mia": 2, "zoe": 2, "rob": 1}
+
+    def test_the_limit_counts_what_goes(self, five: Desk) -> None:
+        """Work of those who have no room does not stand before that of others."""
+        five.tool.reviewers = ("person 0", "zoe")
+        result = five.push(reviewer="others", open_per_reviewer=3, limit=2)
+        assert (result.pushed, result.no_room) == (2, 2)
+        assert {case.reviewer for case in five.tool.cases.values()} == {"zoe"}
+
+    def test_back_to_the_annotator(self, five: Desk) -> None:
+        assert five.push(reviewer="annotator").pushed == 5
+        assert five.store.awaited("memory:1") == {"person 0": 5}
+
+    def test_a_sample_goes_whole(self, five: Desk) -> None:
+        assert five.push(sample=SampleSize.parse("4"), open_per_reviewer=1).pushed == 4

@@ -268,8 +268,8 @@ class TestVerifying:
         before = dict(four.tool.people)
         real = four.tool.apply_fixes
 
-        def undone(orders: list[FixOrder]) -> list[FixResult]:
-            results = real(orders)
+        def undone(orders: list[FixOrder], note: Any) -> list[FixResult]:
+            results = real(orders, note)
             for order in orders:
                 four.tool.people[order.finding.item_id] = before[order.finding.item_id]
             return results
@@ -292,8 +292,8 @@ class TestVerifying:
         accept_all(four)
         real = four.tool.apply_fixes
 
-        def deleted(orders: list[FixOrder]) -> list[FixResult]:
-            results = real(orders)
+        def deleted(orders: list[FixOrder], note: Any) -> list[FixResult]:
+            results = real(orders, note)
             four.tool.images.pop("2", None)
             return results
 
@@ -370,3 +370,21 @@ class TestInterrupted:
         assert all(len(desk.store.verdicts(f.finding.id)) == 1 for f in desk.findings())
         assert desk.durable.left == {}
         assert desk.sync() == NOTHING
+
+
+def test_the_audit_log_has_what_was_there_and_what_was_written(four: Desk) -> None:
+    accept_all(four)
+    four.sync()
+    for stored in four.findings():
+        finding = stored.finding
+        (event,) = [e for e in four.store.events(finding.id) if e.kind == "fix"]
+        before, after = event.detail["before"], event.detail["after"]
+        assert after == finding.fix.to_dict()
+        assert (before["label"], before["objects"]) == (finding.label, list(finding.annotation_ids))
+        assert before["shape"] == finding.to_dict()["current_shape"]
+        (verdict,) = [e for e in four.store.events(finding.id) if e.kind == "verdict"]
+        assert (verdict.actor, verdict.detail["score"], verdict.detail["scorer"]) == (
+            "ann",
+            finding.score,
+            finding.scorer,
+        )

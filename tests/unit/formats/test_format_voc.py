@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,20 @@ def test_no_path_leads_out_of_the_dataset(tmp_path: Path) -> None:
     for record in all_of(dataset):
         with pytest.raises(ImageError):
             dataset.image_path(record.item)
+
+
+def test_no_link_to_an_annotation_leads_out_and_no_pipe_holds_up(tmp_path: Path) -> None:
+    (tmp_path / "secret.xml").write_text(page(thing("hush")))
+    data = tmp_path / "data"
+    opened(data, page(thing()))
+    (data / "Annotations" / "2.xml").symlink_to(tmp_path / "secret.xml")
+    os.mkfifo(data / "Annotations" / "3.xml")
+    dataset = VocDataset.open(data)
+    assert dataset.labels.names == ("cat",)
+    _, link, pipe = all_of(dataset)
+    for record in (link, pipe):
+        assert "leads out of the dataset, or is no file" in record.problems[0].message
+        assert not record.submissions
 
 
 def test_the_real_blood_cells(shared: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,43 @@ def test_images_with_labels_in_the_same_folder(tmp_path: Path) -> None:
     dataset = YoloDataset.open(tmp_path)
     assert dataset.labels.names == ("cat", "class 1", "dog")
     assert [a.label for a in all_of(dataset)[0].submissions[0].annotations] == ["dog"]
+
+
+def test_no_link_to_a_file_of_labels_leads_out(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("0 0.5 0.5 0.2 0.4\nroot:hush\n")
+    data = tmp_path / "data"
+    opened(data, "0 0.5 0.5 0.2 0.4")
+    (data / "labels" / "1.txt").unlink()
+    (data / "labels" / "1.txt").symlink_to(secret)
+    (record,) = all_of(YoloDataset.open(data))
+    (problem,) = record.problems
+    assert "leads out of the dataset" in problem.message
+    assert "hush" not in str(record)
+    (data / "data.yaml").unlink(missing_ok=True)
+    (data / "classes.txt").unlink(missing_ok=True)
+    (data / "classes.txt").symlink_to(secret)
+    with pytest.raises(DataError, match="leads out") as caught:
+        YoloDataset.open(data)
+    assert "hush" not in str(caught.value)
+
+
+def test_a_pipe_among_the_labels_holds_up_nobody(tmp_path: Path) -> None:
+    opened(tmp_path, "0 0.5 0.5 0.2 0.4")
+    (tmp_path / "labels" / "1.txt").unlink()
+    os.mkfifo(tmp_path / "labels" / "1.txt")
+    (record,) = all_of(YoloDataset.open(tmp_path))
+    assert "no file" in record.problems[0].message
+
+
+@pytest.mark.parametrize("names", ["[*j]", "*j"])
+def test_aliases_do_not_grow_into_class_names(tmp_path: Path, names: str) -> None:
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{n}: &{n} [{', '.join([f'*{m}'] * 10)}]" for n, m in zip("bcdefghij", "abcdefghi", strict=True)]
+    opened(tmp_path, "0 0.5 0.5 0.2 0.4")
+    text(tmp_path / "data.yaml", "\n".join([*lines, f"names: {names}\n"]))
+    with pytest.raises(DataError, match="is not YAML"):
+        YoloDataset.open(tmp_path)
 
 
 def test_nothing_outside_the_dataset_is_read(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import uvicorn
 from serving_kit import Running, SquareFinder, Start
 
+from bridge.bounded_http import BoundedHttp
 from bridge.listening import listen
 from ml_backend.app import create_app
 from ml_backend.entry import ModelEntry
@@ -40,7 +41,8 @@ def start() -> Iterator[Start]:
         entries = [ModelEntry("squares", card, load, threshold, label_map or {}), *more]
         app = create_app(settings, entries, stream=log, images=images)
         listener = listen("127.0.0.1", 0)
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
+        config = uvicorn.Config(app, http=BoundedHttp, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -182,6 +184,24 @@ def test_a_pickled_model_is_refused_without_running_it(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="cannot be loaded"):
             load_predictor(SSDLITE, weights=tmp_path / name, device="cpu")
     assert not (tmp_path / "exploded").exists()
+
+
+def test_weights_that_would_unpack_to_any_size_are_refused(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(10_000_000)}, tmp_path / "plain.pth")
+    packed = tmp_path / "packed.pth"
+    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as bomb:
+        for name in plain.namelist():
+            bomb.writestr(name, plain.read(name))
+    assert packed.stat().st_size < 100_000
+    with pytest.raises(ModelError, match="are compressed"):
+        load_predictor(SSDLITE, weights=packed, classes=["a"], device="cpu")
+
+
+def test_weights_that_never_end_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pth")
+    for path in (Path("/dev/zero"), tmp_path / "pipe.pth", tmp_path):
+        with pytest.raises(ModelError, match="it is no file"):
+            load_predictor(SSDLITE, weights=path, classes=["a"], device="cpu")
 
 
 @pytest.mark.parametrize("name", ["x.safetensors", "x.pth"])

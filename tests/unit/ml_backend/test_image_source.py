@@ -194,6 +194,9 @@ def test_a_redirect_to_an_allowed_origin_goes_without_the_token(studio: Site, el
         "gs://bucket/key.jpg",
         "../../etc/passwd",
         "image.jpg",
+        "/api/current-user/token",
+        "/data/upload/../../api/users/",
+        "/data/%2e%2e/api/users/",
         "data:image/png;base64",
         "data:image/png;base64,!!!!",
         "",
@@ -206,6 +209,15 @@ def test_everything_else_is_refused_without_a_request(studio: Site, reference: s
     ):
         images.read(ImageRef(reference))
     assert "secret" not in str(caught.value)
+    assert studio.asked == []
+
+
+def test_an_address_of_the_api_is_no_image_either(studio: Site) -> None:
+    with (
+        source(label_studio_url=studio.url, label_studio_api_key=LEGACY) as images,
+        pytest.raises(ImageError, match="API"),
+    ):
+        images.read(ImageRef(f"{studio.url}/api/users/"))
     assert studio.asked == []
 
 

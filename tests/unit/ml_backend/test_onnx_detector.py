@@ -137,7 +137,7 @@ def real_manifest(shared: Path, folder: Path, layout: str, file: str = "") -> st
         "name": f"{layout}-coco-1",
         "weights": str(shared / "data/weights" / weights),
         "sha256": digest,
-        "classes_file": str(shared / "data/weights/coco80.names"),
+        "classes": (shared / "data/weights/coco80.names").read_text().split("\n")[:80],
         "score_threshold": 0.4,
         "layout": layout,
     }
@@ -513,6 +513,8 @@ def test_the_document_names_every_key_and_layout_and_its_example_is_right(tmp_pa
         ({"classes_file": "names.txt"}, "either classes or classes_file"),
         ({"classes": "absent", "classes_file": "gone.txt"}, "classes_file cannot be read"),
         ({"classes": "absent", "classes_file": 3}, "classes_file is 3"),
+        ({"classes": "absent", "classes_file": "/etc/passwd"}, "not in the manifest's folder"),
+        ({"classes": "absent", "classes_file": "../secret.txt"}, "not in the manifest's folder"),
         ({"classes": "absent", "classes_file": "gaps.txt"}, "empty line"),
         ({"classes": "red"}, "classes is not a list of names"),
         ({"classes": [None]}, "there are no class names"),
@@ -605,6 +607,18 @@ def test_numbers_in_other_files_are_found_wherever_tensors_can_be() -> None:
         assert has_external_data(block(25, block(11, attribute)))
     assert has_external_data(block(7, block(15, sparse)))
     assert not has_external_data(block(7, block(15, block(1, tensor("w", np.zeros(4, np.float32))))))
+
+
+@pytest.mark.parametrize("how", ["initializer", "constant", "branch"])
+def test_a_group_does_not_hide_them(write: Write, tmp_path: Path, how: str) -> None:
+    # Groups are long out of use; ONNX Runtime still skips them wherever they stand.
+    group = bytes([(15 << 3) | 3]) + number(2, 7) + bytes([(15 << 3) | 4])
+    (tmp_path / "beside.bin").write_bytes(np.arange(4, dtype=np.float32).tobytes())
+    data = group + external(how, "beside.bin")
+    assert has_external_data(data)
+    with pytest.raises(ModelError, match="keep some of their numbers in other files"):
+        finder(write, data)
+    assert finder(write, group + rectangle_finder()).classes == ("red", "green", "blue")
 
 
 def test_models_without_external_data_are_told_from_those_with(shared: Path) -> None:

@@ -105,6 +105,8 @@ def test_it_serves_a_real_network_and_stops_when_told(weights: Path, word: signa
         url = first["url"]
         health = requests.get(f"{url}/health", timeout=10)
         assert health.json()["status"] == "UP"
+        turned_round = requests.get(f"{url}/health", headers={"Host": "evil.example.org"}, timeout=10)
+        assert turned_round.status_code == 403, "who listens to this machine only answers to its own names"
         body = {"tasks": [task(1, data_uri(picture((0, (20, 20, 90, 90)))))], "label_config": CONFIG}
         (item,) = requests.post(f"{url}/predict", json=body, timeout=60).json()["results"]
         assert item["model_version"] == first["models"][SSDLITE]

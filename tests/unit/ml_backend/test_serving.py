@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -323,6 +324,16 @@ def test_log_lines_carry_request_ids_and_no_secrets(start: Start) -> None:
     assert len(server.events("task_failed")) == 2
     for secret in ("the-creators-token", "hunter2-secret", "secret-signature"):
         assert secret not in server.log.getvalue()
+
+
+def test_no_request_writes_a_log_line_of_its_own(server: Running) -> None:
+    forged = '"}\n{"event": "forged", "level": "info"}\r\n\x1b[2J'
+    server.get("/" + urllib.parse.quote(forged))
+    server.results([task(1, "ftp://" + forged)])
+    server.post("/setup", {"project": forged, "schema": forged})
+    assert server.events("request")
+    assert server.events("forged") == []
+    assert "\x1b" not in server.log.getvalue()
 
 
 def test_unexpected_errors_answer_json_without_a_traceback(start: Start) -> None:

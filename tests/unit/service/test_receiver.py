@@ -105,7 +105,7 @@ class TestReading:
         with sqlite3.connect(tmp_path / "labelbridge.db") as db:
             assert "an-invitation" not in "\n".join(db.iterdump())
 
-    @pytest.mark.parametrize("event", ["LABEL_LINK_CREATED", "ANNOTATION_EATEN", "", None, 7])
+    @pytest.mark.parametrize("event", ["LABEL_LINK_CREATED", "ANNOTATION_EATEN", "", None, 7, ["TASKS_CREATED"], {}])
     def test_unknown_events_are_counted_and_no_error(self, receiver: Receiver, store: Store, event: object) -> None:
         assert receiver.label_studio({**label_studio(), "action": event}) == (200, "unknown")
         assert receiver.cvat({"event": event, "membership": {}}) == (200, "unknown")
@@ -302,6 +302,13 @@ class TestStore:
             assert receiver.label_studio(label_studio()) == (503, "failed")
             assert receiver.counted("cvat", "failed") == 1
             assert receiver.wakes == []
+
+    def test_nobody_can_say_what_is_watched(self, store: Store) -> None:
+        def watched() -> set[str]:
+            raise StoreError("the disk reports an error")
+
+        with receiving(store, watched=watched) as receiver:
+            assert receiver.cvat(cvat()) == (503, "failed")
 
     def test_old_hints_are_forgotten(self, store: Store) -> None:
         old = Hint("cvat", (), "update:job", None, "0" * 64, "2026-11-12T11:00:00+00:00")

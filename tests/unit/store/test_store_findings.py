@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bridge.core.annotations import Box, Mask
-from bridge.core.findings import TRANSITIONS, ErrorType, Event, Finding, Fix, State, Verdict
+from bridge.core.findings import TRANSITIONS, UNDECIDED, ErrorType, Event, Finding, Fix, State, Verdict
 from bridge.errors import DataError, NotFound, UsageError
 from bridge.store import FindingHead, PutCounts, Run, Store
 
@@ -29,6 +29,7 @@ PATHS: dict[State, tuple[Event, ...]] = {
     State.VERIFIED: (Event.ACCEPT, Event.APPLY, Event.VERIFY),
     State.REOPENED: (Event.ACCEPT, Event.APPLY, Event.REOPEN),
     State.WITHDRAWN: (Event.WITHDRAW,),
+    State.UNDONE: (Event.ACCEPT, Event.APPLY, Event.UNDO),
 }
 
 
@@ -114,14 +115,14 @@ def test_a_known_finding_keeps_what_became_of_it(store: Store, begin: Begin, mak
 
 
 @pytest.mark.parametrize("state", list(State))
-def test_only_open_findings_are_withdrawn(store: Store, begin: Begin, make_finding: Make, state: State) -> None:
+def test_only_undecided_findings_are_withdrawn(store: Store, begin: Begin, make_finding: Make, state: State) -> None:
     begin(store, "r1")
     store.put_findings("r1", [make_finding(1), make_finding(2)])
     bring(store, make_finding(1).id, state)
     begin(store, "r2")
     store.put_findings("r2", [make_finding(2)])
-    assert store.withdraw_missing("r2") == (state is State.OPEN)
-    assert store.finding(make_finding(1).id).state is (State.WITHDRAWN if state is State.OPEN else state)
+    assert store.withdraw_missing("r2") == (state in UNDECIDED)
+    assert store.finding(make_finding(1).id).state is (State.WITHDRAWN if state in UNDECIDED else state)
     assert store.finding(make_finding(2).id).state is State.OPEN
     assert store.withdraw_missing("r2") == 0
     assert store.verify_events() == []

@@ -8,10 +8,20 @@ from dataclasses import replace
 import pytest
 
 from bridge.core.annotations import Box
-from bridge.core.findings import ErrorType, Finding, Fix, Verdict
+from bridge.core.findings import ErrorType, Event, Finding, Fix, Verdict
 from bridge.core.tool_memory import Suggestion
 from bridge.errors import NotFound
-from bridge.store import FixRecord, JudgedFinding, PrecisionRow, Push, ReviewPlace, Run, SampledFinding, Store
+from bridge.store import (
+    FixRecord,
+    JudgedFinding,
+    PrecisionRow,
+    Push,
+    ReviewPlace,
+    Run,
+    SampledFinding,
+    Store,
+    WrittenFix,
+)
 
 Begin = Callable[..., Run]
 Make = Callable[..., Finding]
@@ -218,3 +228,77 @@ def test_what_was_suggested(store: Store) -> None:
     store.put_suggestions("http://a/tasks/1/jobs/2", {0}, [], AT)
     assert store.suggestions("http://a/tasks/1/jobs/2") == [two]
     assert store.suggestions("http://a/tasks/1/jobs/3") == []
+
+
+def test_a_withdrawn_case_stands_no_more(store: Store, begin: Begin, make_finding: Make) -> None:
+    begin(store, "r1")
+    store.put_findings("r1", [make_finding(1), make_finding(2)])
+    first, second = make_finding(1).id, make_finding(2).id
+    for key, reviewer in ((first, "mia"), (second, "")):
+        store.record_push(key, "9", key[-1], "url", AT, reviewer=reviewer)
+        store.transition(key, Event.PUSH, AT, "test")
+    assert store.awaited("ls:project/7") == {"mia": 1, "": 1}
+    assert store.to_withdraw("ls:project/7", "9") == []
+    store.transition(first, Event.WITHDRAW, AT, "test")
+    assert store.to_withdraw("ls:project/7", "9") == [first]
+    assert store.record_withdrawal(first, "9", AT)
+    assert not store.record_withdrawal(first, "9", AT)
+    assert store.to_withdraw("ls:project/7", "9") == []
+    assert (store.finding(first).pushed, store.pushed_refs("9")) == ((), {second: "2"})
+    assert store.awaited("ls:project/7") == {"": 1}
+    assert store.record_push(first, "9", "1", "url", AT, reviewer="mia"), "the same place, once more"
+    assert store.finding(first).pushed == (Push("9", "1", "url", AT, "mia"),)
+
+
+def test_an_answer_in_one_place_takes_the_finding_out_of_the_other(
+    store: Store, begin: Begin, make_finding: Make
+) -> None:
+    begin(store, "r1")
+    store.put_findings("r1", [make_finding(1)])
+    key = make_finding(1).id
+    for review in ("9", "10"):
+        store.record_push(key, review, "1", "url", AT)
+    store.transition(key, Event.REJECT, AT, "ann")
+    assert store.to_withdraw("ls:project/7", "9") == store.to_withdraw("ls:project/7", "10") == [key]
+    store.record_withdrawal(key, "10", AT)
+    assert store.to_withdraw("ls:project/7", "9") == []
+
+
+def test_what_was_accepted_in_bulk_is_no_answer(store: Store, begin: Begin, make_finding: Make) -> None:
+    begin(store, "r1")
+    store.put_findings("r1", [make_finding(1), make_finding(2)])
+    for n in (1, 2):
+        store.record_verdict(Verdict(make_finding(n).id, "accept", "lea", AT, "bulk:b1"), AT)
+    assert store.batch("b1") == [make_finding(1).id, make_finding(2).id]
+    assert store.batch("b2") == []
+    assert (store.judged("ls:project/7"), store.precision("ls:project/7")) == ([], [])
+    assert store.last_verdict_time("ls:project/7") is None
+    store.record_verdict(Verdict(make_finding(1).id, "reject", "ann", AT, "ls:annotation/1"), AT)
+    assert [j.real for j in store.judged("ls:project/7")] == [False]
+
+
+def test_what_undoes_a_fix(store: Store, begin: Begin, make_finding: Make) -> None:
+    begin(store, "r1")
+    store.put_findings("r1", [make_finding(1), make_finding(2)])
+    first, second = make_finding(1).id, make_finding(2).id
+    for n, key in enumerate((first, second)):
+        store.transition(key, Event.ACCEPT, AT, "ann")
+        assert store.plan_fix(key, {"old": n}, None, AT)
+        assert not store.plan_fix(key, {"old": n}, None, AT), "the same attempt once more"
+    assert store.written_fixes("ls:project/7") == []
+    for key in (first, second):
+        store.transition(key, Event.APPLY, AT, "labelbridge")
+    assert store.written_fixes("ls:project/7") == [
+        WrittenFix(second, {"old": 1}, None, AT),
+        WrittenFix(first, {"old": 0}, None, AT),
+    ]
+    store.transition(second, Event.UNDO, AT, "lea")
+    assert [w.finding_id for w in store.written_fixes("ls:project/7")] == [first]
+
+
+def test_objects_that_got_another_id_more_than_once(store: Store) -> None:
+    store.put_renewal("cvat:task/1", "shape:7", "shape:3")
+    store.put_renewal("cvat:task/1", "shape:9", "shape:7")
+    store.put_renewal("cvat:task/1", "shape:9", "shape:9")
+    assert store.former_ids("cvat:task/1") == {"shape:7": "shape:3", "shape:9": "shape:3"}
+    assert store.former_ids("cvat:task/2") == {}

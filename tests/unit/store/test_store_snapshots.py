@@ -103,7 +103,9 @@ def test_a_chunk_is_replaced_until_the_snapshot_is_sealed(store: Store, begin: B
     assert not store.put_chunk("r1", 0, make_records(0, 3, label="bolt"))
     assert store.seal_snapshot("r1") == sealed
     assert [e.kind for e in store.events("r1")] == ["run.started", "snapshot.sealed"]
-    assert store.events("r1")[-1].detail == {"sha256": sealed}
+    detail = store.events("r1")[-1].detail
+    assert detail["sha256"] == sealed
+    assert detail["annotators"]["ann"]["submissions"] == 3
 
 
 def test_predictions_may_come_after_the_seal(store: Store, begin: Begin, make_records: Records) -> None:

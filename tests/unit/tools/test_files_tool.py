@@ -122,9 +122,12 @@ def test_an_unreadable_image_is_named(dataset: Path, monkeypatch: pytest.MonkeyP
 WRITES: list[Callable[[FilesTool], object]] = [
     lambda tool: tool.write_predictions("net", []),
     lambda tool: tool.open_review(LabelSet(("cat",)), "review"),
+    lambda tool: tool.seats([], "anyone"),
     lambda tool: tool.push_cases(Review("1", "", True), []),
     lambda tool: tool.read_verdicts(Review("1", "", True), None),
+    lambda tool: tool.withdraw_cases(Review("1", "", True), []),
     lambda tool: tool.apply_fixes([]),
+    lambda tool: tool.undo_fixes([]),
 ]
 
 

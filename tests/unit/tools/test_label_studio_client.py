@@ -9,7 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from fakes.canned_server import CannedServer
 
-from bridge.errors import AuthError, ConfigError, NotFound, ToolError, ToolUnreachable
+from bridge.core.annotations import Item
+from bridge.errors import AuthError, ConfigError, ImageError, NotFound, ToolError, ToolUnreachable
+from bridge.tools.label_studio import LabelStudio
 from bridge.tools.label_studio_client import LabelStudioClient, task_filter
 
 LEGACY = "0123456789abcdef0123456789abcdef01234567"
@@ -97,6 +99,14 @@ def test_a_revoked_personal_token_says_where_to_make_a_new_one(server: CannedSer
     assert PAT not in str(caught.value)
 
 
+def test_a_token_that_an_error_page_repeats_is_not_shown(server: CannedServer) -> None:
+    token = jwt(token_type="refresh")
+    server.on("/api/token/refresh", answer({"detail": f"no such token: {token}"}, 500))
+    with pytest.raises(ToolError, match="no such token") as caught:
+        client_of(server, token).whoami()
+    assert token not in str(caught.value)
+
+
 def test_a_refused_legacy_token_is_asked_once(server: CannedServer) -> None:
     message = "legacy token authentication has been disabled for this organization"
     server.on("/api/projects/7/", answer({"detail": message}, 401))
@@ -110,6 +120,14 @@ def test_a_refused_legacy_token_is_asked_once(server: CannedServer) -> None:
 def test_unusable_tokens_are_refused_at_once(server: CannedServer, token: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         client_of(server, token)
+
+
+@pytest.mark.parametrize("reference", ["/api/users/", "/data/../api/users/", "{url}/api/users/"])
+def test_a_task_does_not_make_us_ask_the_api(server: CannedServer, reference: str) -> None:
+    tool = LabelStudio(client_of(server, "a" * 40), 1)
+    with pytest.raises(ImageError, match="is an address of the API"):
+        tool.read_image(Item("1", "a.jpg", reference.format(url=server.url)))
+    assert server.seen == []
 
 
 def test_projects_are_read_page_by_page(server: CannedServer) -> None:

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from bridge.core.annotations import Annotation, Box, Shape, TextSpan
+from bridge.core.annotations import Annotation, Box, Polygon, Shape, TextSpan
 from bridge.core.findings import ErrorType, Finding, Fix
+from bridge.core.rle import encode_coco
 from bridge.dialects.label_studio import Region, box_entries, parse_label_config, regions_to_annotations, span_region
 from bridge.tools import FixOrder, FixResult, Outcome
+from bridge.tools.fix_rules import same_shape
 from bridge.tools.label_studio_fixes import Sheet, added_region_id
 
 CONFIG = parse_label_config(
@@ -219,6 +223,67 @@ class TestChange:
         assert outcome.outcome is Outcome.CONFLICT
 
 
+class TestOutlines:
+    """Polygons and brushed masks: what is added, reshaped, relabelled, deleted, and what stands in the way."""
+
+    CONFIG = parse_label_config(
+        """<View><Image name="image" value="$image"/>
+        <BrushLabels name="brush" toName="image"><Label value="cat"/><Label value="dog"/></BrushLabels>
+        <PolygonLabels name="poly" toName="image"><Label value="cat"/></PolygonLabels></View>"""
+    )
+    RING = Polygon(((10, 10), (110, 10), (110, 90), (10, 90)))
+    MASK = encode_coco(np.pad(np.ones((80, 100), np.bool_), ((10, H - 90), (10, W - 110))))
+    SMALL = encode_coco(np.pad(np.ones((20, 30), np.bool_), ((10, H - 30), (10, W - 40))))
+
+    def run(self, fix: Fix, result: list[Region], *ids: str) -> tuple[FixResult, list[Region]]:
+        objects = {a.id: a for a in regions_to_annotations(result, self.CONFIG, "5")[0]}
+        mine = [objects[f"5:{i}"] for i in ids]
+        made = replace(
+            order(Fix("none")).finding,
+            annotation_ids=tuple(a.id for a in mine),
+            label=mine[0].label if mine else str(fix.label),
+            current_shape=mine[0].shape if mine else None,
+            revisions=tuple(a.revision for a in mine),
+        )
+        work = Sheet(result, self.CONFIG, "5", lambda: (W, H))
+        return work.apply(FixOrder(made, fix)), work.result
+
+    def added(self, shape: Shape) -> list[Region]:
+        outcome, result = self.run(Fix("add", "cat", shape), [])
+        assert outcome.outcome is Outcome.APPLIED, outcome.message
+        return result
+
+    @pytest.mark.parametrize("shape", [RING, MASK], ids=["polygon", "mask"])
+    def test_an_outline_is_added_as_it_is(self, shape: Shape) -> None:
+        result = self.added(shape)
+        ((label, there),) = [(a.label, a.shape) for a in regions_to_annotations(result, self.CONFIG, "5")[0]]
+        assert label == "cat"
+        assert same_shape(there, shape)
+
+    def test_what_is_there_already_is_not_added_again(self) -> None:
+        drawn = [{**entry, "id": "else"} for entry in self.added(self.MASK)]
+        for shape in (self.MASK, self.RING):
+            outcome, result = self.run(Fix("add", "cat", shape), drawn)
+            assert (outcome.outcome, result) == (Outcome.ALREADY, drawn)
+        wider = Polygon(((10, 10), (160, 10), (160, 90), (10, 90)))
+        assert self.run(Fix("add", "cat", wider), drawn)[0].outcome is Outcome.CONFLICT
+
+    def test_a_polygon_needs_a_tag_for_polygons(self) -> None:
+        outcome, _ = self.run(Fix("add", "dog", self.RING), [])
+        assert outcome.outcome is Outcome.CONFLICT
+        assert "no tag to draw a polygon labelled 'dog'" in outcome.message
+
+    def test_a_mask_is_reshaped_relabelled_and_deleted(self) -> None:
+        drawn = [{**entry, "id": "m"} for entry in self.added(self.MASK)]
+        outcome, result = self.run(Fix("reshape", "cat", self.SMALL), drawn, "m")
+        assert outcome.outcome is Outcome.APPLIED
+        assert regions_to_annotations(result, self.CONFIG, "5")[0][0].shape == self.SMALL
+        _, result = self.run(Fix("relabel", "dog", self.MASK), drawn, "m")
+        assert regions_to_annotations(result, self.CONFIG, "5")[0][0].label == "dog"
+        assert self.run(Fix("delete"), drawn, "m")[1] == []
+        assert self.run(Fix("reshape", "cat", self.RING), drawn, "m")[0].outcome is Outcome.CONFLICT
+
+
 def test_nothing_to_write_is_a_conflict_for_a_person() -> None:
     outcome, result = run(order(Fix("none"), "cat1"))
     assert outcome.outcome is Outcome.CONFLICT
@@ -226,7 +291,7 @@ def test_nothing_to_write_is_a_conflict_for_a_person() -> None:
 
 
 def test_added_regions_are_named_after_their_finding() -> None:
-    assert added_region_id(order(Fix("add", "dog", CAT))) == "lb-00ff00ff00ff00ff"
+    assert added_region_id(order(Fix("add", "dog", CAT)).finding) == "lb-00ff00ff00ff00ff"
 
 
 class TestSpans:

@@ -103,6 +103,9 @@ class TestServing:
             assert server.token == "a.b.c"
             assert (server.data_dir / "credentials.json").stat().st_mode & 0o077 == 0
             folder = server.data_dir
+            said = b" ".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in seen["pids"]).decode()
+            assert "label-studio" in said
+            assert not any(secret in said for secret in (server.password, server.legacy_token, server.token))
         environment = seen["env"]
         assert "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK" not in environment, "ours alone decide how it runs"
         assert (environment["SENTRY_DSN"], environment["COLLECT_ANALYTICS"]) == ("", "false")
@@ -120,6 +123,7 @@ class TestServing:
         for _ in range(2):
             with LabelStudioServer(venv, tmp_path / "data", said.append) as server:
                 kept.append((server.email, server.password, server.legacy_token, server.token))
+                assert server.data_dir.stat().st_mode & 0o077 == 0
         assert kept[0] == kept[1]
         assert ["first start" in line for line in said] == [True, False]
 

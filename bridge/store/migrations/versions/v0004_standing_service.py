@@ -1,4 +1,9 @@
-"""What the standing service remembers: webhooks that came in, the targets it watches, and what changed in them."""
+"""What the standing service remembers: webhooks that came in, the targets it watches, and what changed in them.
+
+Also what undoing a fix, withdrawing a finding and sharing the review among people need to know.
+
+And a guard on the audit log: the database itself refuses to change or remove an event, or to move the log's end back.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,15 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.add_column("pushes", sa.Column("reviewer", sa.String(), nullable=True))
+    op.add_column("pushes", sa.Column("withdrawn_at", sa.String(), nullable=True))
+    op.create_table(
+        "renewals",
+        sa.Column("target", sa.String(), nullable=False),
+        sa.Column("object_id", sa.String(), nullable=False),
+        sa.Column("former_id", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("target", "object_id", name=op.f("pk_renewals")),
+    )
     op.create_table(
         "hints",
         sa.Column("seq", sa.Integer(), nullable=False),
@@ -59,3 +73,31 @@ def upgrade() -> None:
         sa.Column("retry_at", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("target", "journey", name=op.f("pk_turns")),
     )
+    guard = _POSTGRESQL if op.get_bind().dialect.name == "postgresql" else _SQLITE
+    for statement in guard:
+        op.execute(statement)
+
+
+_REFUSED = "the audit log only grows"
+#: What must not happen: the table, the operation, and the rows it concerns.
+_FORBIDDEN = (
+    ("events", "UPDATE", "TRUE"),
+    ("events", "DELETE", "TRUE"),
+    ("event_head", "UPDATE", "NEW.seq <= OLD.seq"),
+    ("event_head", "DELETE", "TRUE"),
+)
+_SQLITE = tuple(
+    f"CREATE TRIGGER {table}_no_{operation.lower()} BEFORE {operation} ON {table} WHEN {rows} "
+    f"BEGIN SELECT RAISE(ABORT, '{_REFUSED}'); END"
+    for table, operation, rows in _FORBIDDEN
+)
+_POSTGRESQL = (
+    "CREATE FUNCTION labelbridge_refuse() RETURNS trigger LANGUAGE plpgsql AS "
+    f"$$ BEGIN RAISE EXCEPTION '{_REFUSED}'; END $$",
+    *(
+        f"CREATE TRIGGER {table}_no_{operation.lower()} BEFORE {operation} ON {table} FOR EACH ROW WHEN ({rows}) "
+        "EXECUTE FUNCTION labelbridge_refuse()"
+        for table, operation, rows in _FORBIDDEN
+    ),
+    "CREATE TRIGGER events_no_truncate BEFORE TRUNCATE ON events EXECUTE FUNCTION labelbridge_refuse()",
+)

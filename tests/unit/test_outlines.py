@@ -12,7 +12,7 @@ from shapely import Polygon as Shapely
 from shapely import box, unary_union
 
 from bridge.core.masks import MaskCrop
-from ml_backend.outlines import outline
+from bridge.outlines import outline
 
 
 def area_of(mask: MaskCrop) -> Shapely:

@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Any
 
 import requests
 
-from bridge.listening import Servers, listen, url_of
+from bridge.listening import ServerThread, listen, url_of
 from bridge.service.group_commit import HintStore
 from bridge.service.receiver import make_receiver
 
@@ -111,11 +110,9 @@ def receiving(store: HintStore, **options: Any) -> Iterator[Receiver]:
     listener = listen("127.0.0.1", 0)
     running = Receiver(url_of(listener))
     given = {"secrets": SECRETS, "wake": lambda: running.wakes.append(1), "now": lambda: NOW, "answer_s": 20, **options}
-    servers = Servers([(make_receiver(store, **given), listener)])
-    thread = threading.Thread(target=servers.run, daemon=True)
-    thread.start()
+    server = ServerThread(make_receiver(store, **given), listener)
+    server.start()
     try:
         yield running
     finally:
-        servers.stop()
-        thread.join(20)
+        server.stop()

@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 
 from bridge import plan_draft, wiring
+from bridge.commands.options import AsJson, Config, Detector
 from bridge.console import Output
 from bridge.errors import UsageError
 from bridge.flows.push import choose
 from bridge.listings import show_choice, show_plan
-from bridge.options import AsJson, Config, Detector
 from bridge.plan import Plan, load_plan
 from bridge.settings_sources import config_path
 from bridge.store import Run, Store

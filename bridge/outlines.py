@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 
-from bridge.core.annotations import Polygon
+from bridge.core.annotations import Annotation, Mask, Polygon, Shape
 from bridge.core.masks import MaskCrop
+from bridge.core.rle import decode_coco
 
 
 def outline(mask: MaskCrop, tolerance: float = 1.0) -> Polygon:
@@ -56,3 +58,12 @@ def _corners(points: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
 def _area(ring: npt.NDArray[np.float64]) -> float:
     x, y = ring[:, 0], ring[:, 1]
     return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
+
+
+def as_drawn(mask: Mask, beside: Iterable[Annotation]) -> Shape:
+    """A mask in the form in which people drew the objects beside it: the outline of its largest part among polygons."""
+    shapes = [annotation.shape for annotation in beside]
+    if not any(isinstance(s, Polygon) for s in shapes) or any(isinstance(s, Mask) for s in shapes):
+        return mask
+    crop = MaskCrop.of(decode_coco(mask))
+    return mask if crop is None else outline(crop)
