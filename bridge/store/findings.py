@@ -53,7 +53,9 @@ def put(db: Connection, run_id: str, found: Sequence[Finding], at: str | None, b
     at = run.started_at if at is None else at
     best = _best(found, run.target)
     known = _known(db, best)
-    held = _bodies(db, [key for key, (state, _) in known.items() if state in _HELD])
+    # One that was withdrawn, reopened or in conflict may still stand before a reviewer, as it was.
+    shown = {key for part in in_parts(list(known)) for key in reviews.pushes_of(db, part)}
+    held = _bodies(db, [key for key, (state, _) in known.items() if state in _HELD or key in shown])
     batch = _Batch()
     for key, finding in best.items():
         state, first_run = known.get(key, (State.OPEN, run_id))

@@ -213,8 +213,9 @@ class LabelStudioClient:
         return _row(self.call("PATCH", f"/api/tasks/{task}/", json=fields, repeatable=True))
 
     def delete_task(self, task: int) -> None:
-        """Delete a task with all that it holds; one that is gone already is no error."""
-        self.call("DELETE", f"/api/tasks/{task}/", accept=(404,), repeatable=True)
+        """Delete a task with all that it holds; one that is gone already is no error. Sent once: by the next attempt a
+        person may have begun it."""
+        self.call("DELETE", f"/api/tasks/{task}/", accept=(404,), attempts=1)
 
     def annotation(self, annotation: int) -> Row:
         return _row(self.call("GET", f"/api/annotations/{annotation}/"))

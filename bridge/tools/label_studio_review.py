@@ -106,20 +106,25 @@ class ReviewDesk:
         ]
 
     def withdraw(self, review: Review, finding_ids: Collection[str]) -> set[str]:
-        """Delete the tasks of findings that hold no answer and no draft: two requests for each, one more for 100.
+        """Delete the tasks of findings that hold no answer and no draft: three requests for each, one more for 100.
 
         A reviewer who has such a task open and has drawn nothing yet is told that it is gone when they submit.
         """
         project, ids, kept = int(review.ref), sorted(finding_ids), set[str]()
         for start in range(0, len(ids), _BATCH):
             these = task_filter("data.lb_finding", "in_list", "List", ids[start : start + _BATCH])
-            page = self._client.tasks(project, these, limit=2 * _BATCH, everything=True)
-            for task in page.tasks:
-                if task.get("annotations") or self._client.drafts(int(task["id"])):
+            for task in self._client.tasks(project, these, limit=2 * _BATCH).tasks:
+                if self._is_begun(project, int(task["id"])):
                     kept.add(str(task["data"]["lb_finding"]))
                 else:
                     self._client.delete_task(int(task["id"]))
         return set(ids) - kept
+
+    def _is_begun(self, project: int, task: int) -> bool:
+        """Whether anybody has answered a task or begun to, read anew: deleting those before it took its time."""
+        drafts = self._client.drafts(task)
+        now = self._client.tasks(project, task_filter("id", "equal", "Number", task), limit=1).tasks
+        return bool(drafts) or any(row.get("total_annotations") or row.get("cancelled_annotations") for row in now)
 
     def verdicts(self, review: Review, since: str | None) -> Iterator[Verdict]:
         """Answers changed at or after ``since``, page by page, in the order of the tasks."""

@@ -28,6 +28,7 @@ from bridge.store import StoredFinding
 from bridge.tools.hooks import CVAT, PATHS, SIGNATURE_HEADER
 
 _FEWEST, _MOST, _FRAMES = 10, 24, 3
+_NOTHING_TO_DO_S = 0.3
 _RELOAD_S = 1.0
 _ANNOTATIONS = re.compile(r"/api/jobs/(\d+)/annotations(?:\?|$)")
 _MARK = re.compile(r"\[labelbridge ([0-9a-f]{16})(?: (shape:\d+) ([0-9a-f]{16})| new )?")
@@ -62,7 +63,7 @@ class CvatPeople:
             self._add_item()
 
     def step(self) -> None:
-        """One thing that somebody does; what is not possible just now makes way for something else."""
+        """One thing that somebody does; for what is not possible yet people wait a moment."""
         ways: list[tuple[Callable[[], bool], int]] = [
             (self.submit, 18),
             (self.edit, 12),
@@ -79,6 +80,7 @@ class CvatPeople:
             if way():
                 self.done[way.__name__] += 1
                 return
+            time.sleep(_NOTHING_TO_DO_S)
 
     @contextmanager
     def hooked(self, url: str, secret: str) -> Iterator[None]:

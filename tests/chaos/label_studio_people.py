@@ -31,6 +31,7 @@ from bridge.store import StoredFinding
 from bridge.tools.hooks import LABEL_STUDIO, PATHS, TOKEN_HEADER
 
 _FEWEST, _MOST = 16, 36
+_NOTHING_TO_DO_S = 0.3
 _RELOAD_S = 1.5
 _ANNOTATION = re.compile(r"/api/annotations/(\d+)/")
 _CONTROL = parse_label_config(CONFIG).control_for("rectanglelabels")
@@ -64,7 +65,7 @@ class LabelStudioPeople:
             self._add_item()
 
     def step(self) -> None:
-        """One thing that somebody does; what is not possible just now makes way for something else."""
+        """One thing that somebody does; for what is not possible yet people wait a moment."""
         ways: list[tuple[Callable[[], bool], int]] = [
             (self.submit, 22),
             (self.edit, 16),
@@ -80,6 +81,7 @@ class LabelStudioPeople:
             if way():
                 self.done[way.__name__] += 1
                 return
+            time.sleep(_NOTHING_TO_DO_S)
 
     @contextmanager
     def hooked(self, url: str, secret: str) -> Iterator[None]:

@@ -77,7 +77,7 @@ class StoreMachine(RuleBasedStateMachine):
         for finding in given:
             known = self.found.setdefault(finding.id, Expected(State.OPEN, 0.0, revision, []))
             known.score = finding.score
-            if known.state not in HELD:
+            if known.state not in HELD and not known.pushes:
                 known.revision = revision
             if known.state is State.WITHDRAWN:
                 known.state = State.REOPENED

@@ -107,11 +107,28 @@ def test_a_known_finding_keeps_what_became_of_it(store: Store, begin: Begin, mak
     assert [push.ref for push in now.pushed] == ["77"]
     assert now.verdict == verdict
     assert (now.first_run, now.last_run) == ("r1", "r2")
-    held = state in (State.PUSHED, State.ACCEPTED, State.REJECTED, State.APPLIED, State.VERIFIED)
-    taken_over = replace(old, score=0.9, reason="clearer now", evidence={"confidence": 0.99}, scorer="evidence-2")
-    assert now.finding == (taken_over if held else new)
+    assert now.finding == replace(
+        old, score=0.9, reason="clearer now", evidence={"confidence": 0.99}, scorer="evidence-2"
+    )
     assert [s.finding.id for s in store.findings(run_id="r1")] == [old.id]
     assert [s.finding.id for s in store.findings(run_id="r2")] == [old.id]
+
+
+@pytest.mark.parametrize("state", [State.WITHDRAWN, State.REOPENED, State.CONFLICT])
+def test_what_a_reviewer_still_sees_does_not_move(store: Store, begin: Begin, make_finding: Make, state: State) -> None:
+    """Else an answer about the object as it was would change what somebody made of it since."""
+    begin(store, "r1")
+    shown = make_finding(1)
+    store.put_findings("r1", [shown])
+    store.record_push(shown.id, "8", "9", "http://here", AT)
+    bring(store, shown.id, state)
+    begin(store, "r2")
+    moved = replace(shown, label="bolt", revisions=("0" * 16,))
+    store.put_findings("r2", [moved])
+    assert store.finding(shown.id).finding.revisions == shown.revisions
+    store.record_withdrawal(shown.id, "8", AT)
+    store.put_findings("r2", [moved])
+    assert store.finding(shown.id).finding.revisions == moved.revisions
 
 
 @pytest.mark.parametrize("state", list(State))
