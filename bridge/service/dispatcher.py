@@ -49,6 +49,7 @@ class Dispatcher:
         self._now = now
         self._log = log
         self._workers = workers
+        self._began = now()
         self._busy: set[str] = set()
         self._later: dict[str, datetime] = {}
         self._lock = threading.Lock()
@@ -98,7 +99,9 @@ class Dispatcher:
         """The journeys that may begin now, and when to look again if none may."""
         now, policy = self._now(), self._policies[target]
         waiting = self._store.waiting(target)
-        blocked = {t.journey: datetime.fromisoformat(t.retry_at) for t in self._store.turns(target) if t.retry_at}
+        # What failed under an earlier process is tried at once: somebody may have started this one to see it mended.
+        failed = [t for t in self._store.turns(target) if t.retry_at and t.ended_at >= self._began.isoformat()]
+        blocked = {t.journey: datetime.fromisoformat(t.retry_at) for t in failed if t.retry_at}
         wanted = due(policy, waiting, now)
         ready = tuple(j for j in wanted if blocked.get(j, now) <= now)
         moments = [blocked[j] for j in wanted if blocked.get(j, now) > now]

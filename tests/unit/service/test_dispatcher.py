@@ -122,20 +122,26 @@ def test_a_failed_journey_is_tried_again_later_and_later(desk: Desk) -> None:
 
     desk.work = fail
     desk.waiting["a"] = CHANGED
-    for pause in (0, 30, 60, 120):
-        desk.now += timedelta(seconds=pause)
-        known = len(attempts)
-        with desk.serving():
-            desk.until(lambda k=known: len(attempts) > k)  # type: ignore[misc]
-        if len(attempts) < 4:
-            (turn,) = desk.store.turns("a")
-            assert (turn.failures, turn.outcome) == (known + 1, "Label Studio does not answer. Start it.")
-            desk.now += timedelta(seconds=30 * 2**known - 1)
-            with desk.serving():
-                time.sleep(0.2)
-            assert len(attempts) == known + 1
-            desk.now -= timedelta(seconds=30 * 2**known - 1)
-    assert desk.store.turns("a")[0].failures == 0
+    with desk.serving() as dispatcher:
+        for failures, pause in ((1, 30), (2, 60), (3, 120)):
+            desk.until(lambda n=failures: [t.failures for t in desk.store.turns("a")] == [n])  # type: ignore[misc]
+            assert desk.store.turns("a")[0].outcome == "Label Studio does not answer. Start it."
+            desk.now += timedelta(seconds=pause - 1)
+            dispatcher.wake()
+            time.sleep(0.2)
+            assert len(attempts) == failures
+            desk.now += timedelta(seconds=1)
+            dispatcher.wake()
+        desk.until(lambda: desk.store.turns("a")[0].failures == 0)
+    assert len(attempts) == 4
+
+
+def test_a_new_process_tries_at_once_what_failed_under_the_old_one(desk: Desk) -> None:
+    desk.waiting["a"] = CHANGED
+    before, later = NOW - timedelta(minutes=1), NOW + timedelta(hours=1)
+    desk.store.put_turn(Turn("a", "score", before.isoformat(), "no such model", 9, later.isoformat()))
+    with desk.serving():
+        desk.until(lambda: desk.done == [(Journey.SCORE, "a")])
 
 
 def test_a_journey_that_stays_due_keeps_no_other_from_its_turn(desk: Desk) -> None:
