@@ -92,7 +92,7 @@ class TestFallsSilent:
         for task in world.review_tasks(review):
             world.answer(task, "accept")
         before = world.annotations()
-        proxy.obey(from_on(8, Act.DROP))
+        proxy.obey(from_on(12, Act.DROP))
         done = world.command.run("sync", world.target, label_studio_url=proxy.url)
         assert_clear(done, 5, "nothing answers at")
         half = world.annotations()

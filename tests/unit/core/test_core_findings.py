@@ -36,7 +36,7 @@ def test_the_usual_way_of_a_finding_and_back() -> None:
 def test_a_refused_event_says_what_would_be_taken() -> None:
     with pytest.raises(DataError, match="a finding that is applied cannot take the event push") as caught:
         transition(State.APPLIED, Event.PUSH)
-    assert caught.value.expected == "one of: verify, reopen"
+    assert caught.value.expected == "one of: verify, reopen, undo"
 
 
 def test_an_id_depends_on_the_suspicion_and_nothing_else() -> None:
