@@ -59,6 +59,7 @@ class CvatPeople:
         self._open: list[Row] = []
         self._looked_at = 0.0
         self._hook = ("", "")
+        self._corrected: set[int] = set()
         for _ in range(_FEWEST + 2):
             self._add_item()
 
@@ -140,7 +141,8 @@ class CvatPeople:
 
     def _edit(self, job: int, shape: str = "") -> bool:
         with self.ledger.lock:
-            shapes = self._shapes(job)
+            # What a correction meant is read from the object, so nobody puts it back as it was before that is read.
+            shapes = [s for s in self._shapes(job) if int(s["id"]) not in self._corrected]
             chosen = [s for s in shapes if str(s["id"]) == shape] or shapes
             way = self._rng.choice(("move", "relabel", "move", "delete", "draw"))
             if not chosen or way == "draw":
@@ -211,6 +213,7 @@ class CvatPeople:
                 return False
             if mine:
                 decision = "edit"
+                self._corrected.add(int(mine[0]["id"]))
                 self._change(job, mine[0], self._rng.choice(("move", "relabel", "delete")))
                 self._note(job)
             self._tell("update:issue", self._call("PATCH", f"/api/issues/{issue['id']}", {"resolved": True}))
