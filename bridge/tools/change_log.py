@@ -177,7 +177,9 @@ class ChangeLog:
         if taken == entry.moment:
             return None
         self._taken[entry.id] = entry.moment
-        if entry.touched:
+        # What is taken back at once leaves the entry as if nobody had ever touched it.
+        touched = entry.touched or seen is not None
+        if touched:
             self.seen[entry.id] = entry.moment
         self.latest = max(self.latest, entry.moment)
         if entry.id not in self.known:
@@ -185,7 +187,7 @@ class ChangeLog:
             return News("new", entry.id, entry.moment, entry)
         if entry.created > before and taken is None:
             return News("replaced", entry.id, entry.moment, entry)
-        if entry.touched and seen != entry.moment and entry.moment >= self.complete_from:
+        if touched and seen != entry.moment and entry.moment >= self.complete_from:
             return News("changed", entry.id, entry.moment, entry)
         return None
 

@@ -39,6 +39,10 @@ class Tasks:
         """Somebody changes a task, which bears the time of a clock that is off by ``skew`` seconds."""
         self.entries[number] = replace(self.entries[number], moment=self._moment(skew), touched=True)
 
+    def untouch(self, number: int) -> None:
+        """What was done to a task is taken back at once, so that it looks as new; its time of change stays."""
+        self.entries[number] = replace(self.entries[number], touched=False)
+
     # --- the protocol -----------------------------------------------------------------------------------------------
 
     def newest(self, limit: int) -> Listed:

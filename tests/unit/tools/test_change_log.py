@@ -148,6 +148,18 @@ def test_a_wrong_date_in_the_answers_loses_nothing(tasks: Tasks, reader: Reader,
         assert reader.read() == Counter(("changed", i) for i in ids[:count])
 
 
+def test_work_that_is_taken_back_at_once_is_told(tasks: Tasks, reader: Reader) -> None:
+    (number,) = tasks.add()
+    reader.read()
+    tasks.change(number)
+    assert reader.read() == Counter({("changed", number): 1})
+    later(tasks, 0.5)
+    tasks.change(number)
+    tasks.untouch(number)
+    assert reader.read() == Counter({("changed", number): 1})
+    assert reader.read() == Counter()
+
+
 def test_an_unreadable_text_reads_everything_again(tasks: Tasks, reader: Reader) -> None:
     tasks.add(5)
     for text in ("", "no JSON", "[]", '{"known": 3}', "null"):
