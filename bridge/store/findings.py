@@ -55,7 +55,9 @@ def put(db: Connection, run_id: str, found: Sequence[Finding], at: str | None, b
     known = _known(db, best)
     # One that was withdrawn, reopened or in conflict may still stand before a reviewer, as it was.
     shown = {key for part in in_parts(list(known)) for key in reviews.pushes_of(db, part)}
-    held = _bodies(db, [key for key, (state, _) in known.items() if state in _HELD or key in shown])
+    # An object that was put back may have another id, and is as it was: nobody is shown anything else.
+    fixed = [key for key, (state, _) in known.items() if state in _HELD or (key in shown and state is not State.UNDONE)]
+    held = _bodies(db, fixed)
     batch = _Batch()
     for key, finding in best.items():
         state, first_run = known.get(key, (State.OPEN, run_id))
