@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 
-from ml_backend.logs import json_logger
 from serving_kit import CONFIG, SquareFinder
 
 from bridge.dialects.label_studio import MAX_CONFIG
+from bridge.logs import json_logger
 from ml_backend.entry import ModelEntry
 from ml_backend.models.catalogue import ModelCard
 from ml_backend.projects import Projects

@@ -24,7 +24,7 @@ from sqlalchemy import text
 from store_writer import BATCH
 
 import bridge
-from bridge.core.findings import Finding, Verdict
+from bridge.core.findings import Finding
 from bridge.errors import StoreError
 from bridge.store import Run, Store, engine
 from bridge.store.tables import SCHEMA, metadata
@@ -118,29 +118,6 @@ def test_a_newer_schema_is_refused_and_left_alone(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
-def test_verdicts_of_an_older_store_get_the_scores_of_their_findings(
-    url: str, begin: Begin, make_finding: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    upgrade = engine.command.upgrade
-    monkeypatch.setattr(engine.command, "upgrade", lambda config, _: upgrade(config, "0002"))
-    monkeypatch.setattr(engine, "SCHEMA", "0002")
-    verdict = Verdict(make_finding(1).id, "accept", "ann", "2026-11-20T12:00:00Z", "annotation/5")
-    with Store.open(url) as store:
-        begin(store, "r1")
-        store.put_findings("r1", [make_finding(1, 0.625)])
-        row = {"finding_id": verdict.finding_id, "decided_at": verdict.decided_at, "source": verdict.source}
-        columns = "finding_id, decided_at, source, decision, reviewer, decided_key, scorer, error, label, recorded_at"
-        values = ":finding_id, :decided_at, :source, 'accept', 'ann', 'k', 'evidence-1', 'extra', 'nut', 'now'"
-        with store._write() as db:
-            db.execute(text(f"INSERT INTO verdicts ({columns}) VALUES ({values})"), row)
-    monkeypatch.undo()
-    with Store.open(url) as store:
-        assert store.verdicts(verdict.finding_id) == [verdict]
-        assert [(j.label, j.score, j.real) for j in store.judged("ls:project/7")] == [("nut", 0.625, True)]
-        assert not store.record_verdict(verdict, "later")
-        assert store.verify_events() == []
-
-
 def test_a_migration_that_fails_leaves_nothing_half_done(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine.command, "upgrade", lambda config, _: _half_a_migration(config))
     with pytest.raises(RuntimeError, match="killed"):
