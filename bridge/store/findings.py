@@ -55,9 +55,7 @@ def put(db: Connection, run_id: str, found: Sequence[Finding], at: str | None, b
     known = _known(db, best)
     # One that was withdrawn, reopened or in conflict may still stand before a reviewer, as it was.
     shown = {key for part in in_parts(list(known)) for key in reviews.pushes_of(db, part)}
-    # An object that was put back may have another id, and is as it was: nobody is shown anything else.
-    fixed = [key for key, (state, _) in known.items() if state in _HELD or (key in shown and state is not State.UNDONE)]
-    held = _bodies(db, fixed)
+    held = _bodies(db, [key for key, (state, _) in known.items() if state in _HELD or key in shown])
     batch = _Batch()
     for key, finding in best.items():
         state, first_run = known.get(key, (State.OPEN, run_id))
@@ -70,7 +68,9 @@ def put(db: Connection, run_id: str, found: Sequence[Finding], at: str | None, b
             batch.reopened += 1
             batch.entries.append(_moved(key, Event.REOPEN, State.WITHDRAWN, state, at, by, {"run": run_id}))
         if key in held:
-            body = held[key] | {name: body[name] for name in _ALWAYS_NEW}
+            # An object that was put back may have another id.
+            new = (*_ALWAYS_NEW, "annotation_ids") if state is State.UNDONE else _ALWAYS_NEW
+            body = held[key] | {name: body[name] for name in new}
         batch.rows.append(_row(body, state, first_run, run_id))
     upsert(db, findings, batch.rows, ["id"], ["label", "scorer", "score", "state", "last_run", "body"])
     links = [{"run_id": run_id, "finding_id": key} for key in best]
