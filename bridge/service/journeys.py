@@ -28,7 +28,7 @@ from bridge.logs import Log
 from bridge.plan import Plan, ProjectPlan
 from bridge.scorers.planted_review import PlantedReview
 from bridge.service.one_at_a_time import OneAtATime
-from bridge.store import Run, Store
+from bridge.store import Store
 from bridge.tools import AnnotationTool, Review
 from bridge.tools.cvat import Cvat
 
@@ -122,7 +122,7 @@ class Journeys:
 
     def _push(self, target: _Target) -> str:
         project, tool, step, settings = target.project, target.tool, target.step, self._plan.settings
-        run = step("run", partial(self._latest_run, tool.target))
+        run = step("run", partial(self._store.latest_finished_run, tool.target))
         outcome = "nothing is scored yet"
         options, policy = project.push_options(settings.worth), project.policy.push
         if run is not None and options is not None and policy is not None:
@@ -161,14 +161,11 @@ class Journeys:
         return outcome
 
     def _push_again(self, target: str) -> None:
-        run = self._latest_run(target)
+        run = self._store.latest_finished_run(target)
         self._store.note_run(target, run.id if run else None)
 
     def _seen(self, target: str, kind: ChangeKind) -> dict[str, str]:
         return {change.item_id: change.last_at for change in self._store.changes(target, kind)}
-
-    def _latest_run(self, target: str) -> Run | None:
-        return self._store.latest_finished_run(target)
 
     def _journal(self, step: Step) -> Journal:
         return Journal(self._store, Inline(step), lambda: self._now().isoformat(timespec="seconds"), wiring.fresh_id)

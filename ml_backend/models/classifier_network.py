@@ -189,10 +189,19 @@ def imagenet_weights(builder: str) -> Any:
     Raises:
         ModelError: there is no such classification builder.
     """
-    if builder not in classification_builders():
+    return published_weights(builder, classification_builders(), "classification")
+
+
+def published_weights(builder: str, builders: Sequence[str], task: str) -> Any:
+    """torchvision's default weights for one of ``builders``, as its own enum member; nothing is downloaded.
+
+    Raises:
+        ModelError: the builder is none of them; ``task`` is what they are called in the message.
+    """
+    if builder not in builders:
         raise ModelError(
-            f"there is no classification model {builder!r}",
-            expected="a builder of torchvision: " + ", ".join(classification_builders()),
+            f"there is no {task} model {builder!r}",
+            expected="a builder of torchvision: " + ", ".join(builders),
             todo="Correct the name",
         )
     return models.get_model_weights(builder).DEFAULT

@@ -20,7 +20,7 @@ from bridge.core.predictor import ClassMap
 from bridge.errors import ModelError
 from ml_backend.models import Detections, Kind
 from ml_backend.models.catalogue import DEFAULT_THRESHOLD, Precision
-from ml_backend.models.classifier_network import build_published, outputs_in
+from ml_backend.models.classifier_network import build_published, outputs_in, published_weights
 from ml_backend.models.dense_stages import Autocast
 from ml_backend.models.pixels import Image, check_images, shrink
 from ml_backend.models.precision import choose_precision
@@ -185,13 +185,7 @@ def voc_weights(builder: str) -> Any:
     Raises:
         ModelError: there is no such segmentation builder.
     """
-    if builder not in segmentation_builders():
-        raise ModelError(
-            f"there is no segmentation model {builder!r}",
-            expected="a builder of torchvision: " + ", ".join(segmentation_builders()),
-            todo="Correct the name",
-        )
-    return models.get_model_weights(builder).DEFAULT
+    return published_weights(builder, segmentation_builders(), "segmentation")
 
 
 def voc_classes(builder: str) -> tuple[str, ...]:
