@@ -27,15 +27,15 @@ SUSPECTED = 0.5
 def still_suspected(store: Store, fixed: Sequence[StoredFinding], now: Mapping[str, Record]) -> dict[str, float]:
     """What the formulas still hold against fixed objects, for the reason they were fixed for: the score by finding id.
 
-    A finding whose item has no predictions in the snapshot of the run that found it last is not judged, and is not in
-    the answer, as those are not of whose objects nothing is suspected any more.
+    A finding whose item is gone, or has no predictions in the snapshot of the run that found it last, is not judged,
+    and is not in the answer, as those are not of whose objects nothing is suspected any more.
 
     Args:
         now: the items as they are now, without predictions.
     """
     doubts: dict[str, float] = {}
     for run_id in sorted({stored.last_run for stored in fixed}):
-        mine = [stored for stored in fixed if stored.last_run == run_id]
+        mine = [stored for stored in fixed if stored.last_run == run_id and stored.finding.item_id in now]
         records = _records(store, run_id, {s.finding.item_id: now[s.finding.item_id] for s in mine})
         run = store.run(run_id)
         workload = build_workload(run.target, run.labels, [r for r in records if r.predicted_by])

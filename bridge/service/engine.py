@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -114,4 +115,11 @@ class Engine:
                 raise Stopped
             return DBOS.run_step({"name": name}, work)
 
-        return self._work(journey, target, step)
+        try:
+            return self._work(journey, target, step)
+        except LabelbridgeError:
+            raise
+        except Exception as error:
+            # An outcome goes through the database, and only what is noted on an error comes with it.
+            error.add_note(traceback.format_exc())
+            raise

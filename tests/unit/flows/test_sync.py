@@ -288,18 +288,22 @@ class TestVerifying:
         desk.sync(chunk=10)
         assert desk.tool.calls["read_records"] == 1
 
-    def test_an_item_that_is_gone(self, four: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(("item", "counts"), [("2", (3, 1)), ("3", (4, 0))])
+    def test_an_item_that_is_gone(
+        self, four: Desk, monkeypatch: pytest.MonkeyPatch, item: str, counts: tuple[int, int]
+    ) -> None:
+        """What was to be deleted went with it; what was to be changed is not there as it should be."""
         accept_all(four)
         real = four.tool.apply_fixes
 
         def deleted(orders: list[FixOrder], note: Any) -> list[FixResult]:
             results = real(orders, note)
-            four.tool.images.pop("2", None)
+            four.tool.images.pop(item, None)
             return results
 
         monkeypatch.setattr(four.tool, "apply_fixes", deleted)
         result = four.sync(chunk=10)
-        assert (result.verified, result.reopened) == (3, 1)
+        assert (result.verified, result.reopened) == counts
 
 
 class TestInterrupted:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +91,20 @@ def test_a_failed_journey_is_told_and_starts_over(engine: Engine) -> None:
     with pytest.raises(DataError, match="no luck"):
         engine.run("score", "a")
     assert engine.run("score", "a") == "attempt 2"
+
+
+def test_what_nobody_expected_says_where_it_came_from(tmp_path: Path) -> None:
+    def work(journey: str, target: str, step: Step) -> str:
+        return str(step("only", lambda: {}["nowhere"]))
+
+    engine = Engine(f"sqlite:///{tmp_path / 'journeys.db'}", "1", work)
+    engine.start()
+    try:
+        with pytest.raises(KeyError) as caught:
+            engine.run("score", "a")
+    finally:
+        engine.stop()
+    assert '{}["nowhere"]' in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_journey_may_be_run_again_and_beside_others(engine: Engine) -> None:
