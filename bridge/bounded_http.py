@@ -1,6 +1,7 @@
-"""uvicorn's HTTP, with bounds for callers who send a request's head without end, or never finish it.
+"""uvicorn's HTTP, with bounds for callers who send a request's head without end, never finish it, or are too many.
 
-uvicorn keeps whatever comes as a head in memory, waits for the rest for ever, and holds connections that say nothing.
+uvicorn keeps whatever comes as a head in memory, waits for the rest for ever, holds connections that say nothing, and
+takes as many as there are.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 MAX_FRAMING = 64 * 1024
 #: Seconds from a connection's beginning, or a request's first byte, to the end of the request's head.
 HEAD_S = 30.0
+#: Connections of one server at a time. A process may have 1,024 files open on most systems, and the database is one.
+MAX_CONNECTIONS = 400
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -23,7 +26,10 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._wait()
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.close()
+        else:
+            self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_waiting()

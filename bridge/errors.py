@@ -39,12 +39,8 @@ class LabelbridgeError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        parts = [self.found.rstrip(".")]
-        if self.expected:
-            parts.append(f"Expected {self.expected.rstrip('.')}")
-        if self.todo:
-            parts.append(self.todo.rstrip("."))
-        return ". ".join(parts) + "."
+        parts = [self.found, f"Expected {self.expected}" if self.expected else "", self.todo]
+        return " ".join(part if part.endswith("?") else f"{part.rstrip('.')}." for part in parts if part)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Errors are stored by the workflow engine, so keyword-only arguments must survive pickling."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
@@ -29,6 +29,8 @@ class Dispatcher:
     Args:
         policies: by target.
         run: takes a journey through a target and says what came of it; the target is held meanwhile.
+        cut_off: which journeys through a target an earlier process began and did not end; they come first, so that a
+            service that is restarted again and again gets through all of them.
         now: the time, aware.
         workers: targets at a time.
     """
@@ -38,6 +40,7 @@ class Dispatcher:
         store: Store,
         policies: Mapping[str, Policy],
         run: Callable[[Journey, str], str],
+        cut_off: Callable[[str], Collection[str]],
         *,
         now: Callable[[], datetime],
         log: Log,
@@ -46,6 +49,7 @@ class Dispatcher:
         self._store = store
         self._policies = policies
         self._run = run
+        self._cut_off = cut_off
         self._now = now
         self._log = log
         self._workers = workers
@@ -113,8 +117,10 @@ class Dispatcher:
         pause = _REST
         try:
             with self._store.exclusive(target):
+                first = self._cut_off(target)
                 while not self._stop.is_set():
-                    journey = next((j for j in self._due(target)[0] if j not in done), None)
+                    left = [j for j in self._due(target)[0] if j not in done]
+                    journey = min(left, key=lambda j: j not in first, default=None)
                     if journey is None:
                         return
                     done.add(journey)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import traceback
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,6 +29,10 @@ def _told() -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         raise explained(error, "of the checkpoints") from error
+
+
+def _name(journey: str, target: str) -> str:
+    return f"{journey} {target}"
 
 
 class Engine:
@@ -70,6 +74,25 @@ class Engine:
         DBOS.launch()
 
     @_told()
+    def cut_off(self, journeys: Collection[str], target: str) -> set[str]:
+        """Those that an earlier process began and did not end, so that :meth:`run` goes on with them.
+
+        Raises:
+            StoreError: the checkpoints cannot be read.
+        """
+        from dbos import DBOS
+
+        names = {_name(journey, target): journey for journey in journeys}
+        found = DBOS.list_workflows(
+            workflow_ids=list(names),
+            status=list(_CUT_OFF),
+            app_version=self._version,
+            load_input=False,
+            load_output=False,
+        )
+        return {names[status.workflow_id] for status in found}
+
+    @_told()
     def run(self, journey: str, target: str) -> str:
         """Run a journey through a target, or go on with the one that was cut off. The caller holds the target.
 
@@ -79,7 +102,7 @@ class Engine:
         """
         from dbos import DBOS, SetWorkflowID
 
-        name = f"{journey} {target}"
+        name = _name(journey, target)
         found = DBOS.get_workflow_status(name)
         if found is not None and found.status in _CUT_OFF and found.app_version == self._version:
             handle = DBOS.resume_workflow(name)

@@ -169,7 +169,7 @@ class _Door:
     async def _receive(self, request: Request) -> Fate:
         hook = self._hook
         if not self._secret:
-            raise Refusal(Fate.CLOSED, _NO_SECRET)
+            raise Refusal(Fate.CLOSED, NO_SECRET)
         if not hook.may_speak(request.headers, self._secret):
             raise Refusal(Fate.FORGED, _NOT_GENUINE)
         body = await self._body(request)
@@ -252,7 +252,7 @@ class _Door:
         return DataError(f"the body has more than {self._hook.max_body_bytes:,} bytes", todo=_POLLING)
 
 
-_NO_SECRET = ConfigError(
+NO_SECRET = ConfigError(
     "no secret is set, so that nobody could tell a webhook from a forged one",
     expected="the same secret here and in the tool",
     todo="Set LABELBRIDGE_HOOKS_SECRET, start again, and run `labelbridge connect TARGET`",

@@ -23,7 +23,7 @@ from bridge.service.dispatcher import Dispatcher
 from bridge.service.engine import Engine
 from bridge.service.journeys import Journeys
 from bridge.service.parts import Part
-from bridge.service.receiver import make_receiver
+from bridge.service.receiver import NO_SECRET, make_receiver
 from bridge.service.reconciler import Reconciler
 from bridge.store import Store
 from bridge.tools import AnnotationTool
@@ -81,7 +81,10 @@ def _working(plan: Plan, store: Store, log: Log) -> Iterator[Callable[[], None]]
     def run(journey: Journey, target: str) -> str:
         return engine.run(journey, target)
 
-    dispatcher = Dispatcher(store, policies, run, now=utc_now, log=log, workers=plan.settings.workers)
+    def cut_off(target: str) -> Collection[str]:
+        return engine.cut_off(tuple(Journey), target)
+
+    dispatcher = Dispatcher(store, policies, run, cut_off, now=utc_now, log=log, workers=plan.settings.workers)
 
     clients = Clients(plan.settings, watchful(plan.settings))
 
@@ -127,6 +130,8 @@ def _receiving(plan: Plan, store: Store, wake: Callable[[], None], log: Log) -> 
     thread = ServerThread(app, listener)
     thread.start()
     log.info("listening_for_webhooks", url=url_of(listener))
+    if not secret:
+        log.warning("webhooks_refused", reason=str(NO_SECRET))
     try:
         yield
     finally:

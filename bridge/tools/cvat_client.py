@@ -354,6 +354,9 @@ class CvatClient:
         """Issues of a ``job_id`` or a ``task_id``, without their comments."""
         return self.rows("/api/issues", sort="id", **which)
 
+    def issue(self, issue: int) -> Row:
+        return self.row("GET", f"/api/issues/{issue}")
+
     def comments(self, **which: str | int) -> Iterator[Row]:
         """Comments of an ``issue_id`` or a ``job_id``."""
         return self.rows("/api/comments", sort="id", **which)

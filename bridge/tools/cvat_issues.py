@@ -132,20 +132,27 @@ class IssueDesk:
         return pushed
 
     def withdraw(self, jobs: Sequence[int], finding_ids: Collection[str]) -> set[str]:
-        """Resolve the issues of findings in which nobody has said anything: two requests to read each job, two for
+        """Resolve the issues of findings in which nobody has said anything: two requests to read each job, four for
         each issue. The ids of those that stand in no open issue now."""
         kept: set[str] = set()
         for job in jobs if finding_ids else ():
             for marked in self._marked(job):
                 if marked.finding_id not in finding_ids or (marked.is_withdrawn and marked.row.get("resolved")):
                     continue
-                if marked.is_touched:
+                if marked.is_touched or not self._withdraw(int(marked.row["id"])):
                     kept.add(marked.finding_id)
-                    continue
-                if not marked.is_withdrawn:
-                    self._client.create_comment(int(marked.row["id"]), _FAREWELL)
-                self._client.resolve_issue(int(marked.row["id"]), True)
         return set(finding_ids) - kept
+
+    def _withdraw(self, number: int) -> bool:
+        """Resolve an issue as it is just now: those before it may have taken their time, and people work meanwhile."""
+        row = self._client.issue(number)
+        marked = _marked_issue(row, sorted(self._client.comments(issue_id=number), key=lambda c: int(c["id"])))
+        if marked.is_touched:
+            return False
+        if not marked.is_withdrawn:
+            self._client.create_comment(number, _FAREWELL)
+        self._client.resolve_issue(number, True)
+        return True
 
     def verdicts(self, jobs: Sequence[int], since: str | None) -> Iterator[Verdict]:
         """The answers in the issues of some jobs, changed at or after ``since``."""

@@ -32,6 +32,7 @@ _NOTHING_TO_DO_S = 0.3
 _RELOAD_S = 1.0
 _ANNOTATIONS = re.compile(r"/api/jobs/(\d+)/annotations(?:\?|$)")
 _MARK = re.compile(r"\[labelbridge ([0-9a-f]{16})(?: (shape:\d+) ([0-9a-f]{16})| new )?")
+_WITHDRAWN = "[labelbridge withdrawn]"
 _CHANGING = ("id", "label_id", "points", "source", "attributes")
 
 
@@ -209,7 +210,7 @@ class CvatPeople:
         decision = "reject"
         with self.ledger.lock:
             mine = [s for s in self._shapes(job) if shape and f"shape:{s['id']}" == shape]
-            if self.ledger.keep_out(str(job)) or (shape and not mine):
+            if self.ledger.keep_out(str(job)) or (shape and not mine) or not self._awaits_an_answer(issue):
                 return False
             if mine:
                 decision = "edit"
@@ -234,6 +235,12 @@ class CvatPeople:
         issue["mark"] = (last.finding, *(last.shown or ("", "")))
         self._say(issue, self._rng.choice(("accept", "no")))
         return True
+
+    def _awaits_an_answer(self, issue: Row) -> bool:
+        """Whether an issue on the list, which is some seconds old, still does: it may have been withdrawn since."""
+        now = self._call("GET", f"/api/issues/{issue['id']}")
+        said = self._rows(f"/api/comments?issue_id={issue['id']}&sort=id")
+        return not now["resolved"] and _WITHDRAWN not in said[-1]["message"]
 
     def _say(self, issue: Row, word: str) -> None:
         finding, shape, revision = issue["mark"]
@@ -372,7 +379,7 @@ class CvatPeople:
         self._call("PATCH", f"/api/jobs/{job}/annotations?action={action}", body)
 
     def _rows(self, path: str) -> list[Row]:
-        rows: list[Row] = self._call("GET", f"{path}?page_size=100000")["results"]
+        rows: list[Row] = self._call("GET", f"{path}{'&' if '?' in path else '?'}page_size=100000")["results"]
         return rows
 
     def _call(self, method: str, path: str, body: Any = None, gone: tuple[int, ...] = ()) -> Any:

@@ -12,6 +12,7 @@ from test_cvat_overlay import ALL_DRAWN, CAT, LOOSE, Studio, box
 from bridge.errors import ToolError
 from bridge.tools import Review
 from bridge.tools.cvat import Cvat
+from bridge.tools.cvat_client import Row
 from bridge.tools.cvat_review_plan import ReviewMode, ReviewPlan
 from bridge.tools.cvat_target import parse_target
 
@@ -50,6 +51,26 @@ def test_what_somebody_says_in_a_withdrawn_issue_counts(studio: Studio) -> None:
     tool.withdraw_cases(review, [case.finding.id])
     tool.client.create_comment(int(pushed.ref), "Accept all the same")
     assert [v.decision for v in tool.read_verdicts(review, None)] == ["accept"]
+
+
+def test_what_somebody_says_while_others_are_withdrawn_counts(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool, review = open_in(studio, ReviewMode.ISSUES)
+    cases = studio.cases()[:3]
+    commented, resolved = (int(p.ref) for p in tool.push_cases(review, cases)[1:])
+    real = tool.client.resolve_issue
+
+    def slow(issue: int, done: bool) -> Row:
+        """People do not wait for the first one to end."""
+        monkeypatch.setattr(tool.client, "resolve_issue", real)
+        tool.client.create_comment(commented, "Accept")
+        real(resolved, True)
+        return real(issue, done)
+
+    monkeypatch.setattr(tool.client, "resolve_issue", slow)
+    ids = [case.finding.id for case in cases]
+    assert tool.withdraw_cases(review, ids) == {ids[0]}
+    said = {v.finding_id: v.decision for v in tool.read_verdicts(review, None)}
+    assert said == {ids[1]: "accept", ids[2]: "reject"}
 
 
 def test_an_overlay_shows_it_no_longer(studio: Studio) -> None:

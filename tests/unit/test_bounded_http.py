@@ -160,3 +160,28 @@ def test_what_two_servers_would_read_differently_is_refused(dial: Dial, request_
     connection = dial()
     connection.sendall(request_)
     assert read(connection).split(b"\r\n")[0] == b"HTTP/1.1 400 Bad Request"
+
+
+def test_too_many_are_hung_up_on_and_there_is_room_when_one_leaves(dial: Dial, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded_http, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(bounded_http, "HEAD_S", 10)
+    first, second = dial(), dial()
+    for one in (first, second):
+        one.sendall(b"POST /here HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n")
+    assert read(dial()) == b""
+    first.sendall(b"x")
+    assert first.recv(15) == b"HTTP/1.1 200 OK"
+    first.close()
+    deadline = time.monotonic() + 10
+    while not (answer := ask(dial())):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert answer.endswith(b"/there 0")
+
+
+def ask(connection: socket.socket) -> bytes:
+    try:
+        connection.sendall(b"GET /there HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    except OSError:
+        return b""
+    return read(connection)

@@ -31,6 +31,7 @@ class Desk:
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         self.store = store
         self.waiting: dict[str, Waiting] = {"a": QUIET, "b": QUIET}
+        self.cut_off: dict[str, set[Journey]] = {"a": set(), "b": set()}
         self.done: list[tuple[Journey, str]] = []
         self.now = NOW
         self.log = io.StringIO()
@@ -49,6 +50,7 @@ class Desk:
             self.store,
             {"a": POLICY, "b": POLICY},
             self.run,
+            self.cut_off.__getitem__,
             now=lambda: self.now,
             log=json_logger(self.log),
             workers=workers,
@@ -99,6 +101,23 @@ def test_journeys_of_one_target_follow_each_other_in_one_turn(desk: Desk) -> Non
     with desk.serving():
         desk.until(lambda: len(desk.store.turns()) == 2)
     assert desk.done == [(Journey.SCORE, "a"), (Journey.PUSH, "a")]
+
+
+def test_what_was_cut_off_comes_first(desk: Desk) -> None:
+    """Else a service that is restarted again and again would begin with the same journeys each time."""
+    desk.waiting["a"] = Waiting(new_items=3, changed=((NOW, NOW),), synced_at=NOW)
+    desk.cut_off["a"] = {Journey.SCORE, Journey.PUSH}
+    after = {Journey.SCORE: Waiting(new_items=3, synced_at=NOW), Journey.PRELABEL: QUIET}
+
+    def run(journey: Journey, target: str) -> str:
+        desk.done.append((journey, target))
+        desk.waiting[target] = after[journey]
+        return "done"
+
+    desk.run = run  # type: ignore[method-assign]
+    with desk.serving():
+        desk.until(lambda: len(desk.store.turns()) == 2)
+    assert desk.done == [(Journey.SCORE, "a"), (Journey.PRELABEL, "a")]
 
 
 def test_a_slow_target_keeps_no_other_waiting(desk: Desk) -> None:

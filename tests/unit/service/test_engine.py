@@ -53,12 +53,24 @@ def run_program(folder: Path, version: str = "1", die_at: str = "") -> subproces
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+def cut_off(folder: Path, version: str = "1") -> set[str]:
+    engine = Engine(f"sqlite:///{folder / 'journeys.db'}", version, lambda *_: "")
+    engine.start()
+    try:
+        return engine.cut_off(("count", "other"), "b")
+    finally:
+        engine.stop()
+
+
 def test_a_killed_journey_goes_on_in_the_next_process(tmp_path: Path) -> None:
     assert run_program(tmp_path, die_at="b2").returncode == -signal.SIGKILL
+    assert cut_off(tmp_path) == {"count"}
+    assert cut_off(tmp_path, version="2") == set()
     again = run_program(tmp_path)
     assert again.stdout.strip() == "count of a: 6; count of b: 6", again.stderr
     # Only the step that was under way is run again. Of "a", nobody knows how far it was.
     assert (tmp_path / "log b").read_text() == "01223"
+    assert cut_off(tmp_path) == set()
     assert set((tmp_path / "log a").read_text()) == set("0123")
 
 

@@ -15,7 +15,8 @@ from bridge.errors import StoreError
 from bridge.flows.durable import Step
 from bridge.plan import Plan, ProjectPlan
 from bridge.service.engine import Engine
-from bridge.service.service import _note_policies
+from bridge.service.parts import Part
+from bridge.service.service import _note_policies, standing
 from bridge.settings import Settings
 from bridge.store import Store
 from bridge.tools.cvat_review_plan import ReviewPlan
@@ -46,6 +47,16 @@ def test_the_policy_in_force_is_in_the_audit_log_when_it_changes(tmp_path: Path)
         "zone": "Europe/Berlin",
     }
     assert events[0].detail == events[2].detail != events[1].detail
+
+
+def test_without_a_secret_the_log_says_that_webhooks_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = ProjectPlan(TARGET, Policy(), SourceOptions(), SourceOptions(), ReviewPlan())
+    settings = Settings.load(environ={"LABELBRIDGE_HOME": str(tmp_path), "LABELBRIDGE_HOOKS_PORT": "0"})
+    with standing(Plan(settings, {TARGET: project}), {Part.HOOKS}):
+        pass
+    assert "LABELBRIDGE_HOOKS_SECRET" in capsys.readouterr().err
 
 
 def test_a_journey_goes_on_when_its_checkpoints_have_space_again(small_disk: Path) -> None:
