@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from bridge.core.annotations import Annotation, Item, LabelSet, Problem, Record, Submission
@@ -175,10 +175,10 @@ class Cvat:
         for frame in self._frames(position):
             if len(frames) == limit:
                 self._next = frames[-1].item.id
-                return Page(tuple(self._record(f, model) for f in frames), self._next)
+                return Page(tuple(self._records(frames, model)), self._next)
             frames.append(frame)
         self._next = None
-        return Page(tuple(self._record(f, model) for f in frames), None)
+        return Page(tuple(self._records(frames, model)), None)
 
     def read_records(self, item_ids: Collection[str]) -> dict[str, Record]:
         """See :meth:`bridge.tools.AnnotationTool.read_records`. As many requests as a page over the same jobs."""
@@ -215,8 +215,11 @@ class Cvat:
         """
         self._contents.clear()
         self._labels = None
-        frames = [self._frame(prelabel.item.id) for prelabel in batch]
-        return Suggestions(self.client, self._label_list(), self._memory, model).write(batch, frames)
+        there: list[tuple[Prelabel, Frame]] = []
+        for prelabel in batch:
+            with contextlib.suppress(NotFound):  # deleted while the model was looking at it
+                there.append((prelabel, self._frame(prelabel.item.id)))
+        return Suggestions(self.client, self._label_list(), self._memory, model).write(there)
 
     def open_review(self, labels: LabelSet, title: str) -> Review:
         """The issues of the target's own jobs, for which nothing has to be made; or a project for review tasks."""
@@ -346,7 +349,12 @@ class Cvat:
                 results[index] = FixResult(order.finding.id, Outcome.CONFLICT, str(reason))
         for job, indices in groups.items():
             fixes = JobFixes(self.client, job, self._label_list(), self._size)
-            results.update(zip(indices, work(fixes, [orders[i] for i in indices]), strict=True))
+            try:
+                done = work(fixes, [orders[i] for i in indices])
+            except NotFound:
+                gone = f"job {job.id} was deleted since it was scored"
+                done = [FixResult(orders[i].finding.id, Outcome.CONFLICT, gone) for i in indices]
+            results.update(zip(indices, done, strict=True))
         return [results[i] for i in range(len(orders))]
 
     def read_changes(self, cursor: str | None) -> Changes:
@@ -522,6 +530,15 @@ class Cvat:
         if self._labels is None:
             self._labels = parse_labels(self.client.labels(**{f"{self.what.kind}_id": self.what.id}))
         return self._labels
+
+    def _records(self, frames: Iterable[Frame], model: str | None) -> Iterator[Record]:
+        for frame in frames:
+            try:
+                yield self._record(frame, model)
+            except NotFound:
+                if self.what.kind != "project":
+                    raise
+                # Deleted since its task was listed, with all its work.
 
     def _record(self, frame: Frame, model: str | None = None, *, any_state: bool = False) -> Record:
         any_state = any_state or "state" in self.what.filters or "stage" in self.what.filters

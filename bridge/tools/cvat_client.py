@@ -354,6 +354,14 @@ class CvatClient:
         """Issues of a ``job_id`` or a ``task_id``, without their comments."""
         return self.rows("/api/issues", sort="id", **which)
 
+    def issues_in(self, jobs: Sequence[int]) -> Iterator[Row]:
+        """Issues of some jobs, without their comments; the address holds about two hundred jobs."""
+        return self.rows("/api/issues", sort="id", filter=_in_jobs(jobs))
+
+    def comments_in(self, jobs: Sequence[int]) -> Iterator[Row]:
+        """Comments in some jobs, whatever the issue; the address holds about two hundred jobs."""
+        return self.rows("/api/comments", sort="id", filter=_in_jobs(jobs))
+
     def issue(self, issue: int) -> Row:
         return self.row("GET", f"/api/issues/{issue}")
 
@@ -424,6 +432,10 @@ class CvatClient:
                 todo="Check LABELBRIDGE_CVAT_USER and LABELBRIDGE_CVAT_PASSWORD, or set LABELBRIDGE_CVAT_TOKEN instead",
             )
         return key
+
+
+def _in_jobs(jobs: Sequence[int]) -> str:
+    return json.dumps({"in": [{"var": "job_id"}, list(jobs)]}, separators=(",", ":"))
 
 
 def _unusable(what: str, expected: str) -> ToolError:

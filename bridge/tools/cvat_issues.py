@@ -44,6 +44,7 @@ _WORDS: Mapping[str, Decision] = {
     **dict.fromkeys(("accept", "accepted", "yes", "ok", "okay", "agree", "agreed", "right", "true"), "accept"),
     **dict.fromkeys(("reject", "rejected", "no", "disagree", "wrong", "false"), "reject"),
 }
+_JOBS_AT_ONCE = 100
 _WITHDRAWN = "[labelbridge withdrawn]"
 _FAREWELL = f"This is no longer suspected, or it was decided elsewhere: nobody has to judge it.\n{_WITHDRAWN}"
 _MARGIN_PX = 3.0
@@ -100,7 +101,7 @@ class IssueDesk:
     def push(
         self, cases: Sequence[ReviewCase], frames: Mapping[str, Frame], handover: Handover | None = None
     ) -> list[PushedCase]:
-        """Make an issue of every case that has none yet; one request for each, and one or two to read each job.
+        """Make an issue of every case that has none yet; one request for each, and one or two to read a hundred jobs.
 
         Args:
             frames: by item id.
@@ -110,33 +111,33 @@ class IssueDesk:
             DataError: a case's frame is not in its job any more.
             ToolError: the user may not make issues there.
         """
-        held: dict[int, dict[str, MarkedIssue]] = {}
-        numbers: dict[str, int] = {}
+        jobs = [_job_of(case, frames[case.item.id]) for case in cases]
+        # Of two about one finding in one job, the older one.
+        held = {
+            job: {m.finding_id: m for m in reversed(marked)}
+            for job, marked in self._marked(sorted({job.id for job in jobs}))
+        }
+        numbers = {name: int(m.row["id"]) for mine in held.values() for name, m in mine.items() if not m.is_withdrawn}
         handed: set[int] = set()
         pushed: list[PushedCase] = []
-        for case in cases:
-            frame = frames[case.item.id]
-            job = _job_of(case, frame)
-            if job.id not in held:
-                held[job.id] = {m.finding_id: m for m in reversed(self._marked(job.id))}
-                numbers |= {name: int(m.row["id"]) for name, m in held[job.id].items() if not m.is_withdrawn}
-            finding = case.finding
+        for case, job in zip(cases, jobs, strict=True):
+            frame, finding = frames[case.item.id], case.finding
             if finding.id not in numbers:
                 if handover is not None and job.id not in handed:
                     handover.to_review(job, case.reviewer)
                     handed.add(job.id)
-                old = held[job.id].get(finding.id)
+                old = held.get(job.id, {}).get(finding.id)
                 numbers[finding.id] = self._ask_again(old, case) if old else self._create(job, frame, case)
             url = f"{self._client.url}/tasks/{job.task}/jobs/{job.id}?frame={frame.number}"
             pushed.append(PushedCase(finding.id, str(numbers[finding.id]), url))
         return pushed
 
     def withdraw(self, jobs: Sequence[int], finding_ids: Collection[str]) -> set[str]:
-        """Resolve the issues of findings in which nobody has said anything: two requests to read each job, four for
-        each issue. The ids of those that stand in no open issue now."""
+        """Resolve the issues of findings in which nobody has said anything: two requests to read a hundred jobs, four
+        for each issue. The ids of those that stand in no open issue now."""
         kept: set[str] = set()
-        for job in jobs if finding_ids else ():
-            for marked in self._marked(job):
+        for _, issues in self._marked(jobs if finding_ids else ()):
+            for marked in issues:
                 if marked.finding_id not in finding_ids or (marked.is_withdrawn and marked.row.get("resolved")):
                     continue
                 if marked.is_touched or not self._withdraw(int(marked.row["id"])):
@@ -157,8 +158,7 @@ class IssueDesk:
     def verdicts(self, jobs: Sequence[int], since: str | None) -> Iterator[Verdict]:
         """The answers in the issues of some jobs, changed at or after ``since``."""
         start = None if since is None else parse_moment(since)
-        for job in jobs:
-            issues = self._marked(job)
+        for job, issues in self._marked(jobs):
             content = functools.cache(functools.partial(self._content, job, {int(i.row["frame"]) for i in issues}))
             for marked in issues:
                 verdict = read_verdict(marked) or read_resolution(marked, content)
@@ -195,18 +195,21 @@ class IssueDesk:
             found[one.frame].append(one.annotation)
         return found
 
-    def _marked(self, job: int) -> list[MarkedIssue]:
-        """The issues of a job that belong to findings, oldest first."""
-        comments: dict[int, list[Row]] = {}
-        for comment in self._client.comments(job_id=job):
-            comments.setdefault(int(comment["issue"]), []).append(comment)
-        for said in comments.values():
-            said.sort(key=lambda c: int(c["id"]))
-        ours = {issue for issue, said in comments.items() if _MARK.search(str(said[0].get("message")))}
-        if not ours:
-            return []
-        rows = sorted(self._client.issues(job_id=job), key=lambda i: int(i["id"]))
-        return [_marked_issue(row, comments[int(row["id"])]) for row in rows if int(row["id"]) in ours]
+    def _marked(self, jobs: Sequence[int]) -> Iterator[tuple[int, list[MarkedIssue]]]:
+        """The issues that belong to findings, oldest first, of each job that has any: two requests for each hundred."""
+        for start in range(0, len(jobs), _JOBS_AT_ONCE):
+            some = jobs[start : start + _JOBS_AT_ONCE]
+            comments: dict[int, list[Row]] = {}
+            for comment in self._client.comments_in(some):
+                comments.setdefault(int(comment["issue"]), []).append(comment)
+            for said in comments.values():
+                said.sort(key=lambda c: int(c["id"]))
+            ours = {issue for issue, said in comments.items() if _MARK.search(str(said[0].get("message")))}
+            found: dict[int, list[MarkedIssue]] = {}
+            for row in sorted(self._client.issues_in(some), key=lambda i: int(i["id"])) if ours else ():
+                if int(row["id"]) in ours:
+                    found.setdefault(int(row["job"]), []).append(_marked_issue(row, comments[int(row["id"])]))
+            yield from ((job, found[job]) for job in some if job in found)
 
 
 def _marked_issue(row: Row, said: Sequence[Row]) -> MarkedIssue:

@@ -18,7 +18,7 @@ from bridge.core.tool_memory import Suggestion, ToolMemory
 from bridge.dialects.cvat_labels import CvatLabels
 from bridge.dialects.cvat_new_shapes import NewObject, create_body, new_prediction
 from bridge.dialects.cvat_shapes import FrameObjects, Size, read_frame, split_frames
-from bridge.errors import AuthError, DataError, ToolError
+from bridge.errors import AuthError, DataError, NotFound, ToolError
 from bridge.tools import Prelabel
 from bridge.tools.cvat_client import CvatClient, Row
 from bridge.tools.cvat_layout import Frame, Job, job_url, read_job
@@ -40,12 +40,12 @@ class Suggestions:
         self._memory = memory
         self._model = model
 
-    def write(self, batch: Sequence[Prelabel], frames: Sequence[Frame]) -> int:
+    def write(self, batch: Sequence[tuple[Prelabel, Frame]]) -> int:
         """Write one job after the other: two requests read it, one creates about 2,000 objects, one deletes, and one
         looks whether the job was finished meanwhile: then all of it is taken back.
 
         Args:
-            frames: of each item of ``batch``.
+            batch: the suggestions of each item, and where it is.
 
         Returns:
             The number of items that took the suggestions, those included for which there were none.
@@ -58,7 +58,7 @@ class Suggestions:
             return 0
         has_scores = self._client.version() >= _SCORES_SINCE
         by_job: dict[int, list[tuple[Frame, list[NewObject], Sequence[float]]]] = {}
-        for prelabel, frame in zip(batch, frames, strict=True):
+        for prelabel, frame in batch:
             objects = self._objects(prelabel, frame, has_scores)
             for job in frame.jobs:
                 if takes_suggestions(job):
@@ -80,8 +80,11 @@ class Suggestions:
 
     def _fill(self, number: int, wanted: Sequence[tuple[Frame, list[NewObject], Sequence[float]]]) -> int:
         """Write into one job what it still takes, and answer how many of its frames that were."""
-        # Asked again: it may have been finished, or begun, since its page was read.
-        job = read_job(self._client.job(number))
+        # Asked again: it may have been finished, begun or deleted since its page was read.
+        try:
+            job = read_job(self._client.job(number))
+        except NotFound:
+            return 0
         if not takes_suggestions(job):
             return 0
         place = job_url(self._client.url, job)

@@ -141,9 +141,11 @@ def _storm(
                 raise RuntimeError(f"the product was never ready: see {folder}/product.log")
             proxy.rate = weather.failing
             killer.trouble()
-            for _ in range(operations):
+            for number in range(1, operations + 1):
                 people.step()
                 time.sleep(weather.pause_s)
+                if number % 500 == 0:
+                    print(f"seed {seed}: {number} operations after {time.monotonic() - begun:.0f} s", flush=True)
             proxy.rate = 0.0
             quiet = killer.settle(weather.patience_s)
         finally:

@@ -276,6 +276,58 @@ class TestOrganization:
         with pytest.raises(NotFound):
             every_record(open_cvat(server, f"cvat:task/{studio.second}"))
 
+    @pytest.mark.parametrize("at", ["/api/jobs/{job}/annotations", "/api/tasks/{task}/data/meta"])
+    def test_a_task_that_goes_after_it_was_listed_has_no_frames(self, studio: Studio, at: str) -> None:
+        server = studio.server
+        studio.submit(studio.second)
+        (job, _) = server.jobs_of(studio.second)
+
+        def delete(call: Call) -> None:
+            if call.path == at.format(job=job.id, task=studio.second):
+                server.on_call = None
+                tool.client.delete_task(studio.second)
+
+        tool = open_cvat(server, f"cvat:project/{studio.project}")
+        server.on_call = delete
+        assert [r.item.id for r in every_record(tool)] == [f"{studio.first}/0", f"{studio.first}/1"]
+        with pytest.raises(NotFound):
+            every_record(open_cvat(server, f"cvat:task/{studio.second}"))
+
+    @pytest.mark.parametrize("at", ["/api/jobs", "/api/jobs/{job}"])
+    def test_a_task_that_goes_while_the_model_looks_takes_no_suggestions(self, studio: Studio, at: str) -> None:
+        server = studio.server
+        tool = open_cvat(server, f"cvat:project/{studio.project}")
+        wanted = [Prelabel(r.item, (Prediction("cat", CAT, 0.9, "m-1"),)) for r in every_record(tool)]
+        (job, _) = server.jobs_of(studio.second)
+
+        def delete(call: Call) -> None:
+            if call.path == at.format(job=job.id) and studio.second in server.state.tasks:
+                server.on_call = None
+                tool.client.delete_task(studio.second)
+
+        server.on_call = delete
+        assert open_cvat(server, tool.target).write_predictions("m-1", wanted) == 2
+        assert studio.second not in server.state.tasks
+
+    def test_a_task_that_goes_while_a_fix_is_written_is_a_conflict(self, studio: Studio) -> None:
+        server = studio.server
+        (job, _) = server.jobs_of(studio.second)
+        studio.draw(job.id, 0)
+        studio.submit(studio.second)
+        tool = open_cvat(server, f"cvat:project/{studio.project}")
+        record = tool.read_records([f"{studio.second}/0"])[f"{studio.second}/0"]
+        (drawn,) = record.submissions[0].annotations
+        order = FixOrder(finding(tool, record, ErrorType.EXTRA, Fix("delete"), drawn), Fix("delete"))
+
+        def delete(call: Call) -> None:
+            if call.path == f"/api/jobs/{job.id}/annotations":
+                server.on_call = None
+                tool.client.delete_task(studio.second)
+
+        server.on_call = delete
+        (result,) = tool.apply_fixes([order])
+        assert (result.outcome, "was deleted" in result.message) == (Outcome.CONFLICT, True)
+
     def test_a_wrong_one_is_named(self, server: FakeCvat) -> None:
         studio = Studio(server, org="zoo")
         server.add_organization("farm", studio.olga)
