@@ -94,6 +94,9 @@ class Event(StrEnum):
 #: The states in which a reviewer's answer is awaited.
 UNDECIDED = (State.OPEN, State.PUSHED, State.REOPENED)
 
+#: The states in which a finding is not up for review and may go there.
+TO_PUSH = (State.OPEN, State.REOPENED)
+
 #: What a reviewer says counts here whatever it is: an answer to what was withdrawn or undone meanwhile is one too.
 _ANSWERABLE = (*UNDECIDED, State.CONFLICT, State.WITHDRAWN, State.UNDONE)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from bridge.core.annotations import Annotation, Box, Record
 from bridge.core.assignment import Who, share
-from bridge.core.findings import REVIEWED_TYPES, ErrorType, Event, Finding, State
+from bridge.core.findings import REVIEWED_TYPES, TO_PUSH, ErrorType, Event, Finding
 from bridge.core.geometry import pair_iou
 from bridge.core.worth import Worth
 from bridge.errors import DataError, NotFound
@@ -71,7 +71,6 @@ class PushResult:
     no_room: int = 0
 
 
-_TO_PUSH = (State.OPEN, State.REOPENED)
 _Pushed = tuple[tuple[PushedCase, ...], tuple[Failure, ...]]
 
 
@@ -117,11 +116,11 @@ def choose(store: Store, run: Run, options: PushOptions, now: str) -> Choice:
     """The findings of a run that are not up for review and should be."""
     if options.sample is not None:
         drawn = store.findings_of(draw(store, run, options.sample, now))
-        return Choice(tuple(s.finding.id for s in drawn if s.state in _TO_PUSH))
+        return Choice(tuple(s.finding.id for s in drawn if s.state in TO_PUSH))
     rows = [
         row
         for row in rank(store, run, options.worth).rows
-        if row.head.state in _TO_PUSH and row.head.error in options.errors
+        if row.head.state in TO_PUSH and row.head.error in options.errors
     ]
     if options.by_score:
         return Choice(tuple(r.head.id for r in rows if r.head.score >= options.min_score)[: options.limit])
@@ -176,13 +175,16 @@ def _push_chunk(
     known = {**records, **tool.read_records(others)} if others else records
     gone = [Failure(_name(f), "the item is gone") for f in findings if f.item_id not in known]
     cases = [_case(f, known[f.item_id], shared.reviewers[f.id]) for f in findings if f.item_id in known]
+    ids = [case.finding.id for case in cases]
+    store.begin_push(ids, review.ref, journal.now())
     pushed, failures = _push_cases(tool, review, cases)
     at = journal.now()
     for case in pushed:
         reviewer = shared.reviewers[case.finding_id]
         store.record_push(case.finding_id, review.ref, case.ref, case.url, at, reviewer=reviewer)
-        if store.finding(case.finding_id).state in _TO_PUSH:
+        if store.finding(case.finding_id).state in TO_PUSH:
             store.transition(case.finding_id, Event.PUSH, at, "labelbridge", {"ref": case.ref})
+    store.end_push(ids, review.ref)
     return pushed, (*gone, *failures)
 
 

@@ -24,6 +24,9 @@ from bridge.tools import AnnotationTool, FixNote, Outcome, Review
 _OVERLAP = timedelta(minutes=5)
 """Answers this much older than the latest one known are read again: a tool may show one later than it dates it."""
 
+_LATE = timedelta(minutes=1)
+"""A tool may still do what it was asked to this long ago, though it never answered."""
+
 
 @dataclass(frozen=True, slots=True)
 class SyncResult:
@@ -235,8 +238,12 @@ def _verify(tool: AnnotationTool, ids: Sequence[str], journal: Journal) -> _Chec
 
 
 def _withdraw(tool: AnnotationTool, review: Review, journal: Journal) -> int:
-    """Take out of a review what stands there for nothing, unless somebody has begun to judge it."""
+    """Take out of a review what stands there for nothing, or twice, unless somebody has begun to judge it."""
     store = journal.store
     ids = store.to_withdraw(tool.target, review.ref)
     gone = tool.withdraw_cases(review, ids) if ids else set()
+    left = store.cut_off(tool.target, review.ref, (parse_moment(journal.now()) - _LATE).isoformat(timespec="seconds"))
+    if left:
+        tool.withdraw_cases(review, left, keep={ref for ref in left.values() if ref})
+        store.end_push(list(left), review.ref, tidied=True)
     return sum(store.record_withdrawal(i, review.ref, journal.now()) for i in ids if i in gone)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
-from bridge.core.findings import UNDECIDED, State
+from bridge.core.findings import TO_PUSH, UNDECIDED, State
 from bridge.store import audit
 from bridge.store.engine import upsert
-from bridge.store.lookup import finding_row
+from bridge.store.lookup import finding_row, in_parts
 from bridge.store.rows import Push, ReviewPlace
-from bridge.store.tables import findings, pushes, reviews
+from bridge.store.tables import findings, pushes, reviews, sendings
 
 
 def put(db: Connection, place: ReviewPlace) -> None:
@@ -22,6 +22,44 @@ def put(db: Connection, place: ReviewPlace) -> None:
 def of_target(db: Connection, target: str) -> list[ReviewPlace]:
     query = select(reviews).where(reviews.c.target == target).order_by(reviews.c.mode)
     return [ReviewPlace(row.target, row.ref, row.url, row.mode) for row in db.execute(query)]
+
+
+def begin_push(db: Connection, finding_ids: Sequence[str], review_ref: str, at: str) -> None:
+    for part in in_parts(finding_ids):
+        here = sendings.c.finding_id.in_(part) & (sendings.c.review_ref == review_ref)
+        known = set(db.execute(select(sendings.c.finding_id).where(here)).scalars())
+        db.execute(update(sendings).where(here).values(sent_at=at, cut_off=True))
+        new = [
+            {"finding_id": key, "review_ref": review_ref, "sent_at": at, "cut_off": False}
+            for key in part
+            if key not in known
+        ]
+        if new:
+            db.execute(insert(sendings), new)
+
+
+def end_push(db: Connection, finding_ids: Sequence[str], review_ref: str, *, tidied: bool) -> None:
+    for part in in_parts(finding_ids):
+        here = sendings.c.finding_id.in_(part) & (sendings.c.review_ref == review_ref)
+        db.execute(delete(sendings).where(here if tidied else here & ~sendings.c.cut_off))
+
+
+def cut_off(db: Connection, target: str, review_ref: str, before: str) -> dict[str, str]:
+    """What is still to be pushed is left out: the push that comes finds what stands there."""
+    stands = (pushes.c.finding_id == sendings.c.finding_id) & (pushes.c.review_ref == review_ref)
+    query = (
+        select(sendings.c.finding_id, pushes.c.ref)
+        .join(findings, findings.c.id == sendings.c.finding_id)
+        .outerjoin(pushes, stands & pushes.c.withdrawn_at.is_(None))
+        .where(
+            findings.c.target == target,
+            findings.c.state.not_in(TO_PUSH),
+            sendings.c.review_ref == review_ref,
+            sendings.c.sent_at < before,
+        )
+        .order_by(sendings.c.finding_id)
+    )
+    return {row.finding_id: row.ref or "" for row in db.execute(query)}
 
 
 def record_push(db: Connection, finding_id: str, push: Push, by: str) -> bool:

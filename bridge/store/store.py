@@ -330,6 +330,25 @@ class Store:
         with self._read() as db:
             return reviews.of_target(db, target)
 
+    def begin_push(self, finding_ids: Sequence[str], review_ref: str, at: str) -> None:
+        """Note that findings are about to be pushed. What is begun twice was cut off, and may stand there twice."""
+        with self._write() as db:
+            reviews.begin_push(db, finding_ids, review_ref, at)
+
+    def end_push(self, finding_ids: Sequence[str], review_ref: str, *, tidied: bool = False) -> None:
+        """Note that the push of findings was answered; where an earlier one was cut off, not before it is tidied."""
+        with self._write() as db:
+            reviews.end_push(db, finding_ids, review_ref, tidied=tidied)
+
+    def cut_off(self, target: str, review_ref: str, before: str) -> dict[str, str]:
+        """The findings whose last push began before a moment and may stand twice, or for nothing.
+
+        Returns:
+            By finding id the tool's object that is to stay; empty where none is.
+        """
+        with self._read() as db:
+            return reviews.cut_off(db, target, review_ref, before)
+
     def record_push(
         self, finding_id: str, review_ref: str, ref: str, url: str, at: str, *, reviewer: str = "", by: str = SELF
     ) -> bool:

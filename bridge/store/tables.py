@@ -6,6 +6,7 @@ JSON is kept as text in one canonical spelling, because digests are taken over i
 from __future__ import annotations
 
 from sqlalchemy import (
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -20,7 +21,7 @@ from sqlalchemy import (
 )
 
 #: The migration that this version of labelbridge works with.
-SCHEMA = "0004"
+SCHEMA = "0005"
 
 metadata = MetaData(
     naming_convention={
@@ -109,6 +110,16 @@ pushes = Table(
     Column("reviewer", String),
     Column("withdrawn_at", String),
     Index(None, "review_ref"),
+)
+
+#: Pushes whose answer is not there yet; ``cut_off`` ones were sent again since, so that a finding may stand twice.
+sendings = Table(
+    "sendings",
+    metadata,
+    Column("finding_id", String(64), ForeignKey("findings.id"), primary_key=True),
+    Column("review_ref", String, primary_key=True),
+    Column("sent_at", String, nullable=False),
+    Column("cut_off", Boolean, nullable=False),
 )
 
 #: One place for each way of reviewing (``mode``) that was used.

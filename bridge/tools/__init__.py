@@ -221,8 +221,11 @@ class AnnotationTool(Protocol):
     def read_verdicts(self, review: Review, since: str | None) -> Iterator[Verdict]:
         """Reviewers' answers changed at or after ``since`` (ISO 8601, the tool's clock); None reads all."""
 
-    def withdraw_cases(self, review: Review, finding_ids: Collection[str]) -> set[str]:
+    def withdraw_cases(self, review: Review, finding_ids: Collection[str], keep: Collection[str] = ()) -> set[str]:
         """Take findings out of review that nobody has begun to judge; what somebody has touched stays.
+
+        ``keep`` are objects of the tool, as :class:`PushedCase` names them, that stay: where a push was cut off and
+        made again, a finding may stand there twice.
 
         Returns the ids of those that are not up for review in ``review`` now, those that never were among them.
         Pushed again, they MUST be up for review again.

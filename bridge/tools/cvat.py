@@ -311,15 +311,15 @@ class Cvat:
         self._forget()
         return self._handover.send_back(job for _, jobs in self.jobs() for job in jobs)
 
-    def withdraw_cases(self, review: Review, finding_ids: Collection[str]) -> set[str]:
+    def withdraw_cases(self, review: Review, finding_ids: Collection[str], keep: Collection[str] = ()) -> set[str]:
         """See :meth:`bridge.tools.AnnotationTool.withdraw_cases`: an issue is resolved, with a word why; a shape leaves
         its review task; a suggestion is no longer drawn over the work."""
         if review.mode == ReviewMode.TASK:
-            return self._review_tasks.withdraw(review, finding_ids)
+            return self._review_tasks.withdraw(review, finding_ids, keep)
         self._forget()
         jobs = {task: [job.id for job in self._layout(task).jobs] for task in self._task_ids()}
         every = [job for here in jobs.values() for job in here]
-        gone = self._issues.withdraw(every, finding_ids)
+        gone = self._issues.withdraw(every, finding_ids, keep)
         self.notes += self._overlay.erase({task: min(here) for task, here in jobs.items() if here}, gone)
         return gone
 

@@ -147,7 +147,7 @@ class ReviewTasks:
             known |= self._make(project, tasks, mine, frames)
         return [PushedCase(case.finding.id, *known[case.finding.id]) for case in cases]
 
-    def withdraw(self, review: Review, finding_ids: Collection[str]) -> set[str]:
+    def withdraw(self, review: Review, finding_ids: Collection[str], keep: Collection[str] = ()) -> set[str]:
         """Take findings out of their tasks: three requests for a task to read, and two to write.
 
         The guide is written first: a shape that is gone, and that the guide asks about, would be an answer.
@@ -157,7 +157,7 @@ class ReviewTasks:
         labels = parse_labels(self._client.labels(project_id=project))
         for task in self._client.tasks_of(project):
             number, asked = int(task["id"]), self._asked(task)
-            mine = [a for a in asked if a.finding_id in finding_ids]
+            mine = [a for a in asked if a.finding_id in finding_ids and f"{number}/{a.annotation_id}" not in keep]
             leaving = [a for a in self._withdrawn(task) if a.finding_id in finding_ids]
             if not mine and not leaving:
                 continue

@@ -118,7 +118,7 @@ class FilesTool:
     def read_verdicts(self, review: Review, since: str | None) -> Iterator[Verdict]:
         raise self._read_only("there are no verdicts to read")
 
-    def withdraw_cases(self, review: Review, finding_ids: Collection[str]) -> set[str]:
+    def withdraw_cases(self, review: Review, finding_ids: Collection[str], keep: Collection[str] = ()) -> set[str]:
         raise self._read_only("there is no place to review findings")
 
     def apply_fixes(self, orders: Sequence[FixOrder], note: Callable[[FixNote], None] = forget) -> list[FixResult]:

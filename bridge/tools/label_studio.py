@@ -193,8 +193,8 @@ class LabelStudio:
     def read_verdicts(self, review: Review, since: str | None) -> Iterator[Verdict]:
         return self._reviews().verdicts(review, since)
 
-    def withdraw_cases(self, review: Review, finding_ids: Collection[str]) -> set[str]:
-        return self._reviews().withdraw(review, finding_ids)
+    def withdraw_cases(self, review: Review, finding_ids: Collection[str], keep: Collection[str] = ()) -> set[str]:
+        return self._reviews().withdraw(review, finding_ids, keep)
 
     def apply_fixes(self, orders: Sequence[FixOrder], note: Callable[[FixNote], None] = forget) -> list[FixResult]:
         """See :meth:`bridge.tools.AnnotationTool.apply_fixes`.

@@ -9,7 +9,7 @@ originals stay untouched until a verdict is synced. What a task holds, and how a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from bridge.core.annotations import Item, LabelSet
 from bridge.core.findings import Verdict
@@ -17,7 +17,14 @@ from bridge.core.moments import stamp
 from bridge.dialects.label_studio import Media, Size, label_colours, parse_label_config
 from bridge.tools import PushedCase, Review, ReviewCase
 from bridge.tools.label_studio_client import LabelStudioClient, Row, task_filter
-from bridge.tools.label_studio_review_task import THING, read_verdict, review_config, review_task, shows_boxes
+from bridge.tools.label_studio_review_task import (
+    THING,
+    read_verdict,
+    review_config,
+    review_meta,
+    review_task,
+    shows_boxes,
+)
 
 REVIEW_MARK = "labelbridge-review-of:"
 """What the description of every review project holds."""
@@ -88,14 +95,16 @@ class ReviewDesk:
         return self._review(int(made["id"]), created=True)
 
     def push(self, review: Review, cases: Sequence[ReviewCase]) -> list[PushedCase]:
-        """One task for each finding, in the order given; two requests for 100. What is there is not made again,
-        but gets the suggestion that Label Studio dropped while it made the task."""
+        """One task for each finding, in the order given; two requests for 100. What is there is not made again, but
+        where an earlier push was cut off: it may have left one without its suggestion, two, or one that asks for what
+        the finding no longer says."""
         project, places = int(review.ref), dict[str, int]()
         for start in range(0, len(cases), _BATCH):
             chunk = {case.finding.id: case for case in cases[start : start + _BATCH]}
-            held = self._held(project, sorted(chunk))
-            self._suggest(project, {int(t["id"]): chunk[f] for f, t in held.items() if not t.get("total_predictions")})
-            places.update((finding_id, int(task["id"])) for finding_id, task in held.items())
+            for finding_id, tasks in self._held(project, sorted(chunk)).items():
+                standing = self._standing(project, tasks, chunk[finding_id])
+                if standing is not None:
+                    places[finding_id] = standing
             new = [case for finding_id, case in chunk.items() if finding_id not in places]
             if new:
                 made = self._client.import_tasks(project, [self._task(case) for case in new])
@@ -105,7 +114,7 @@ class ReviewDesk:
             for f in (case.finding.id for case in cases)
         ]
 
-    def withdraw(self, review: Review, finding_ids: Collection[str]) -> set[str]:
+    def withdraw(self, review: Review, finding_ids: Collection[str], keep: Collection[str] = ()) -> set[str]:
         """Delete the tasks of findings that hold no answer and no draft: three requests for each, one more for 100.
 
         A reviewer who has such a task open and has drawn nothing yet is told that it is gone when they submit.
@@ -114,7 +123,7 @@ class ReviewDesk:
         for start in range(0, len(ids), _BATCH):
             these = task_filter("data.lb_finding", "in_list", "List", ids[start : start + _BATCH])
             for task in self._client.tasks(project, these, limit=2 * _BATCH).tasks:
-                if self._is_begun(project, int(task["id"])):
+                if str(task["id"]) in keep or self._is_begun(project, int(task["id"])):
                     kept.add(str(task["data"]["lb_finding"]))
                 else:
                     self._client.delete_task(int(task["id"]))
@@ -189,20 +198,25 @@ class ReviewDesk:
         if both != have:
             self._client.patch_project(project, {"label_config": self._label_config(LabelSet(both))})
 
-    def _held(self, project: int, finding_ids: Sequence[str]) -> dict[str, Row]:
-        """The tasks of those of these findings that have one already; the first, should there be two."""
+    def _held(self, project: int, finding_ids: Sequence[str]) -> dict[str, list[Row]]:
+        """The tasks of those of these findings that have one already, oldest first."""
         condition = task_filter("data.lb_finding", "in_list", "List", list(finding_ids))
-        page = self._client.tasks(project, condition, limit=2 * len(finding_ids))
-        held: dict[str, Row] = {}
-        for task in page.tasks:
-            held.setdefault(str(task["data"].get("lb_finding")), task)
+        held: dict[str, list[Row]] = {}
+        for task in self._client.tasks(project, condition, limit=2 * len(finding_ids)).tasks:
+            held.setdefault(str(task["data"].get("lb_finding")), []).append(task)
         return held
 
-    def _suggest(self, project: int, bare: Mapping[int, ReviewCase]) -> None:
-        """Give tasks without a suggestion theirs."""
-        if bare:
-            shown = [p | {"task": task} for task, case in bare.items() for p in self._task(case)["predictions"]]
-            self._client.import_predictions(project, shown)
+    def _standing(self, project: int, tasks: Sequence[Row], case: ReviewCase) -> int | None:
+        """The one of a finding's tasks that stays: it asks what it should, or somebody has begun it. Others go."""
+        meta = {"labelbridge": review_meta(case.finding)}
+        stays = next((t for t in tasks if t.get("total_predictions") and t.get("meta") == meta), None)
+        for task in tasks:
+            if task is not stays:
+                if self._is_begun(project, int(task["id"])):
+                    stays = stays or task
+                else:
+                    self._client.delete_task(int(task["id"]))
+        return None if stays is None else int(stays["id"])
 
     def _task(self, case: ReviewCase) -> Row:
         size = self._size(case.item) if shows_boxes(case) else (1, 1)

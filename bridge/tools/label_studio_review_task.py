@@ -131,14 +131,10 @@ def review_task(case: ReviewCase, size: Size, source_url: str) -> Row:
         {**_region(control, digest([finding.id, n], 10), label, box, size), "readonly": True}
         for n, (control, label, box) in enumerate(_present(case))
     ]
-    meta: Row = {"finding": finding.id, "fix": finding.fix.to_dict()}
     if suggested:
-        label, box = suggested
-        region_id = digest([finding.id, SUGGESTION], 10)
-        region = _region(SUGGESTION, region_id, label, box, size, finding.reason)
+        region = _region(SUGGESTION, _suggestion_id(finding), *suggested, size, finding.reason)
         # Whoever moves the box around an outline has not said what the outline should be.
         regions.append({**region, "readonly": True} if isinstance(finding.fix.shape, Polygon | Mask) else region)
-        meta["suggested"] = {"region": region_id, "label": label, "shape": shape_to_list(box)}
     return {
         "data": {
             media: shown,
@@ -151,9 +147,23 @@ def review_task(case: ReviewCase, size: Size, source_url: str) -> Row:
             "lb_item": item.name,
             "lb_source_task": source_url,
         },
-        "meta": {"labelbridge": meta},
+        "meta": {"labelbridge": review_meta(finding)},
         "predictions": [prediction_entry(regions, MODEL, finding.score)],
     }
+
+
+def review_meta(finding: Finding) -> Row:
+    """What a task asks, for :func:`read_verdict`: as plain JSON, so that it can be compared with what is there."""
+    meta: Row = {"finding": finding.id, "fix": finding.fix.to_dict()}
+    suggested = _suggested(finding)
+    if suggested:
+        label, shape = suggested
+        meta["suggested"] = {"region": _suggestion_id(finding), "label": label, "shape": shape_to_list(shape)}
+    return meta
+
+
+def _suggestion_id(finding: Finding) -> str:
+    return digest([finding.id, SUGGESTION], 10)
 
 
 def _region(control: str, region_id: str, label: str, shape: _Drawn, size: Size, note: str | None = None) -> Region:

@@ -290,6 +290,10 @@ class CvatPeople:
         """See :class:`chaos.truth.Tool`."""
         return Counter(issue["mark"][0] for issue in self._issues())
 
+    def waiting(self) -> set[str]:
+        """See :class:`chaos.truth.Tool`."""
+        return {issue["mark"][0] for issue in self._issues() if not issue["resolved"]}
+
     def flaws(self) -> Iterator[str]:
         """See :class:`chaos.truth.Tool`."""
         for job, (_, pictures) in self._jobs.items():

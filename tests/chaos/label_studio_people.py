@@ -33,7 +33,9 @@ from bridge.tools.hooks import LABEL_STUDIO, PATHS, TOKEN_HEADER
 _FEWEST, _MOST = 16, 36
 _NOTHING_TO_DO_S = 0.3
 _RELOAD_S = 1.5
+_WITHDRAWING_S = 9.0
 _ANNOTATION = re.compile(r"/api/annotations/(\d+)/")
+_DRAFTS = re.compile(r"/api/tasks/(\d+)/drafts")
 _CONTROL = parse_label_config(CONFIG).control_for("rectanglelabels")
 
 
@@ -189,6 +191,8 @@ class LabelStudioPeople:
         if not self._open:
             return False
         task = self._open.pop(self._rng.randrange(len(self._open)))
+        if self.ledger.keep_out(_review(task["id"]), _WITHDRAWING_S):
+            return False
         decision = self._rng.choices(("accept", "reject", "edit"), (5, 2, 3))[0]
         said, result = self._said(task, decision)
         made = self._call("POST", f"/api/tasks/{task['id']}/annotations/", {"result": result}, gone=(404,))
@@ -204,7 +208,7 @@ class LabelStudioPeople:
         number = last.source.rpartition("/")[2]
         held = self._call("GET", f"/api/annotations/{number}/", gone=(404,))
         task = held and self._call("GET", f"/api/tasks/{held['task']}/", gone=(404,))
-        if not task:
+        if not task or self.ledger.keep_out(_review(task["id"]), _WITHDRAWING_S):
             return False
         said, result = self._said(task, self._rng.choice(("accept", "reject", "edit")))
         if self._call("PATCH", f"/api/annotations/{number}/", {"result": result}, gone=(404,)):
@@ -263,6 +267,11 @@ class LabelStudioPeople:
         """See :class:`chaos.truth.Tool`."""
         return Counter(t["data"]["lb_finding"] for p in self.review_projects() for t in self.tasks(p))
 
+    def waiting(self) -> set[str]:
+        """See :class:`chaos.truth.Tool`."""
+        tasks = (t for p in self.review_projects() for t in self.tasks(p))
+        return {t["data"]["lb_finding"] for t in tasks if not t["annotations"]}
+
     def flaws(self) -> Iterator[str]:
         """See :class:`chaos.truth.Tool`."""
         for task in self.tasks(self.project):
@@ -301,6 +310,9 @@ class LabelStudioPeople:
 
     def watch(self, request: Request, forward: Callable[[], Reply]) -> Reply:
         """Write down what the product reads and writes of people's work."""
+        asked = _DRAFTS.match(request.path)
+        if asked:  # what nobody has begun is about to be taken out of the review
+            self.ledger.read_at[_review(asked[1])] = time.monotonic()
         found = _ANNOTATION.match(request.path)
         submission = found[1] if found else ""
         if request.method != "PATCH":
@@ -325,6 +337,10 @@ class LabelStudioPeople:
 
 
 _SIDES = ("x", "y", "width", "height")
+
+
+def _review(task: int | str) -> str:
+    return f"review task {task}"
 
 
 def _region(drawn: Drawn) -> Row:

@@ -86,11 +86,11 @@ class Ledger:
             self.drop(submission)
         self.gone_items.add(item)
 
-    def keep_out(self, submission: str, seconds: float = 1.0) -> bool:
+    def keep_out(self, submission: str, seconds: float = 3.0) -> bool:
         """Whether the product has just read a submission that it may be about to write.
 
         No tool takes a write on condition, so whatever a person saves in that one round trip is lost. It is documented;
-        people are kept out of it here, for no longer than such a round trip takes.
+        people are kept out of it here, for no longer than the product allows for such a round trip.
         """
         begun = self.read_at.get(submission)
         if begun is None or time.monotonic() - begun > seconds:

@@ -103,7 +103,7 @@ def on_cvat(folder: Path, operations: int, seed: int, weather: Weather) -> Outco
     """A storm over a fake CVAT."""
     with FakeCvat() as server:
         people = CvatPeople(server, seed, Ledger())
-        settings = {"cvat_token": people.token}
+        settings = {"cvat_token": people.token, "request_timeout_s": "1"}  # the fake answers within milliseconds
         return _storm(people, server.url, "cvat_url", settings, folder, operations, seed, weather)
 
 
@@ -121,7 +121,7 @@ def _storm(
     for one in (home, fresh):
         one.mkdir(parents=True)
     plugins = colour_detector.offer(folder / "plugin")
-    settings = settings | {"request_timeout_s": "3", "page_size": "10", "push_chunk": "10"}
+    settings = {"request_timeout_s": "3"} | settings | {"page_size": "10", "push_chunk": "10"}
     begun = time.monotonic()
     port = free_port()
     with (

@@ -40,11 +40,13 @@ class Service:
         """It has looked at all since then, and nothing waits, and nothing failed."""
         with Store.open(f"sqlite:///{self.home}/labelbridge.db") as store:
             watch, waiting, turns = store.watch(self.target), store.waiting(self.target), store.turns(self.target)
+            # What a push that was cut off has left behind is tidied up a minute later.
+            left = [store.cut_off(self.target, place.ref, "9") for place in store.reviews_of(self.target)]
         if watch is None or not watch.polled_at or not watch.synced_at:
             return False
         looked = min(_seconds(watch.polled_at), _seconds(watch.synced_at)) > since
         busy = waiting.new_items or waiting.changed or waiting.run_to_push or waiting.answers
-        return looked and not busy and not any(turn.failures for turn in turns)
+        return looked and not busy and not any(left) and not any(turn.failures for turn in turns)
 
 
 def _seconds(moment: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +30,9 @@ class Tool(Protocol):
 
     def asked(self) -> Counter[str]:
         """How many review objects ask about each finding."""
+
+    def waiting(self) -> set[str]:
+        """The findings about which something in the tool waits for an answer."""
 
     def flaws(self) -> Iterator[str]:
         """What only this tool can have wrong: doubled predictions, doubled places of review."""
@@ -72,7 +75,7 @@ def compare(tool: Tool, home: Path, fresh: Path) -> list[str]:
             *_writes(tool, every),
             *_findings(tool, store, every, expected),
             *_answers(tool, store, every, told),
-            *_pushed(tool, every, expected),
+            *_pushed(tool, every, expected, told),
             *tool.flaws(),
             *(f"The audit log: {sentence}" for sentence in store.verify_events()),
         ]
@@ -175,7 +178,9 @@ def _answers(tool: Tool, store: Store, every: dict[str, StoredFinding], told: di
             yield f"Finding {key} was answered {last.decision!r}, and is {stored.state}."
 
 
-def _pushed(tool: Tool, every: dict[str, StoredFinding], expected: set[str]) -> Iterator[str]:
+def _pushed(
+    tool: Tool, every: dict[str, StoredFinding], expected: set[str], told: Mapping[str, object]
+) -> Iterator[str]:
     """What awaits an answer is in the tool once, and nothing is there twice."""
     asked = tool.asked()
     for key, times in asked.items():
@@ -183,6 +188,9 @@ def _pushed(tool: Tool, every: dict[str, StoredFinding], expected: set[str]) -> 
             yield f"Finding {key} is up for review, and is not known."
         if times > 1:
             yield f"Finding {key} is up for review {times} times."
+    for key in sorted((tool.waiting() & every.keys()) - told.keys()):
+        if every[key].state is not State.PUSHED:
+            yield f"Finding {key} waits for an answer in the tool, and is {every[key].state}."
     for key, stored in every.items():
         if stored.finding.error not in REVIEWED_TYPES or key not in expected:
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -270,26 +271,45 @@ class TestBrowserViews:
         names = parse_label_config(studio.client.project(int(review.ref))["label_config"]).labels.names
         assert names == ("cat", "dog", "fox")
 
-    def test_a_review_task_that_lost_its_suggestion_gets_it_again(
-        self, studio: Studio, cat: LabelStudioHarness
-    ) -> None:
-        """As on a busy SQLite, where Label Studio makes the tasks of an import and drops their predictions."""
+    @pytest.mark.parametrize("left", ["without its suggestion", "twice", "with an older suggestion"])
+    def test_what_a_cut_off_push_left_is_put_right(self, studio: Studio, cat: LabelStudioHarness, left: str) -> None:
+        """On a busy SQLite, Label Studio makes the tasks of an import and drops their predictions, or makes them after
+        the caller has given up."""
         record, order = cat.tool.read_page(None, 1).records[0], add(cat)
         review = cat.tool.open_review(cat.tool.describe().labels, "Review")
         case = ReviewCase(order.finding, record.item)
-        (pushed,) = cat.tool.push_cases(review, [case])
+        cat.tool.push_cases(review, [case])
 
-        def shown() -> list[Row]:
-            (task,) = studio.client.tasks(int(review.ref), limit=9, everything=True).tasks
-            return [p["result"] for p in task["predictions"]]
+        def tasks() -> list[Row]:
+            return studio.client.tasks(int(review.ref), limit=9, everything=True).tasks
 
-        before = shown()
-        (prediction,) = studio.client.call("GET", f"/api/tasks/{pushed.ref}/").json()["predictions"]
-        studio.client.call("DELETE", f"/api/predictions/{prediction['id']}/")
+        (whole,) = tasks()
+        if left == "without its suggestion":
+            studio.client.call("DELETE", f"/api/predictions/{whole['predictions'][0]['id']}/")
+        elif left == "twice":
+            bare = {name: whole[name] for name in ("data", "meta")}
+            studio.client.import_tasks(int(review.ref), [bare])
+        else:
+            older = Fix("add", "cat", FREE)
+            cat.tool.withdraw_cases(review, [case.finding.id])
+            cat.tool.push_cases(review, [ReviewCase(replace(case.finding, fix=older), record.item)])
+        (again,) = cat.again().push_cases(review, [case])
+        (now,) = tasks()
+        assert again.ref == str(now["id"])
+        assert now["meta"] == whole["meta"]
+        assert [p["result"] for p in now["predictions"]] == [p["result"] for p in whole["predictions"]]
+        assert cat.again().push_cases(review, [case]) == [again]
+
+    def test_what_somebody_began_stays_as_it_is(self, studio: Studio, cat: LabelStudioHarness) -> None:
+        record, order = cat.tool.read_page(None, 1).records[0], add(cat)
+        review = cat.tool.open_review(cat.tool.describe().labels, "Review")
+        older = replace(order.finding, fix=Fix("add", "cat", FREE))
+        (pushed,) = cat.tool.push_cases(review, [ReviewCase(older, record.item)])
+        cat.answer(review, pushed.ref, "accept")
+        case = ReviewCase(order.finding, record.item)
         assert cat.again().push_cases(review, [case]) == [pushed]
-        assert shown() == before
-        assert cat.again().push_cases(review, [case]) == [pushed]
-        assert shown() == before
+        (verdict,) = cat.tool.read_verdicts(review, None)
+        assert verdict.fix == older.fix
 
     def test_the_shown_model_is_set_once(self, studio: Studio) -> None:
         from bridge.tools import Prelabel

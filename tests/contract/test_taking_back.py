@@ -163,6 +163,13 @@ class TestWithdrawal:
         assert [(v.finding_id, v.decision) for v in cats.tool.read_verdicts(review, None)] == [(first, "accept")]
         assert cats.tool.withdraw_cases(review, [first]) == set()
 
+    def test_what_is_to_be_kept_stays(self, cats: Harness, review: Review) -> None:
+        cases = cases_of(cats)
+        refs = [p.ref for p in cats.tool.push_cases(review, cases)]
+        ids = [c.finding.id for c in cases]
+        assert cats.tool.withdraw_cases(review, ids, keep=refs[:1]) == set(ids[1:])
+        assert [p.ref for p in cats.again().push_cases(review, cases[:1])] == refs[:1]
+
     def test_survives_a_lost_answer(self, cats: Harness, review: Review) -> None:
         cases = cases_of(cats)
         cats.tool.push_cases(review, cases)

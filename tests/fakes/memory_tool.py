@@ -169,13 +169,12 @@ class MemoryTool:
             if since is None or answer.decided_at >= since:
                 yield answer
 
-    def withdraw_cases(self, review: Review, finding_ids: Collection[str]) -> set[str]:
-        answered = {answer.source for answer in self.answers}
-        up = {case.finding.id: ref for ref, case in self.cases.items()}
-        gone = {i for i in finding_ids if i not in up or f"memory:{up[i]}" not in answered | self.touched}
-        self.cases = {ref: case for ref, case in self.cases.items() if case.finding.id not in gone}
+    def withdraw_cases(self, review: Review, finding_ids: Collection[str], keep: Collection[str] = ()) -> set[str]:
+        begun = {answer.source for answer in self.answers} | self.touched
+        kept = {ref for ref in self.cases if ref in keep or f"memory:{ref}" in begun}
+        self.cases = {r: case for r, case in self.cases.items() if case.finding.id not in finding_ids or r in kept}
         self._count("withdraw_cases")
-        return gone
+        return set(finding_ids) - {case.finding.id for case in self.cases.values()}
 
     def apply_fixes(self, orders: Sequence[FixOrder], note: Callable[[FixNote], None] = forget) -> list[FixResult]:
         results = [self._apply(order, note) for order in orders]

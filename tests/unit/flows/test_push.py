@@ -10,7 +10,7 @@ from fakes.pictures import CAT, DOG, ELSEWHERE, TRUTH
 from flow_kit import Desk, Killed
 
 from bridge.core.annotations import Box
-from bridge.core.findings import ErrorType, State
+from bridge.core.findings import ErrorType, Event, State
 from bridge.core.worth import Worth
 from bridge.errors import DataError, ToolUnreachable
 from bridge.flows.push import PushResult
@@ -154,6 +154,46 @@ class TestInterrupted:
             five.push()
         assert five.push().pushed == 5
         assert max(Counter(sent(five)).values()) == 1
+
+
+class TestWhatACutOffPushLeaves:
+    """A tool that was slow may do it all the same, after the next attempt has looked what is there."""
+
+    def test_twice_it_leaves_the_review_once(self, five: Desk) -> None:
+        five.tool.lose = {"push_cases"}
+        with pytest.raises(ToolUnreachable):
+            five.push(chunk=5)
+        five.push(chunk=5)
+        late = {str(100 + int(ref)): case for ref, case in five.tool.cases.items()}
+        five.tool.cases |= late
+        (begun, *others) = late
+        five.tool.touched = {f"memory:{begun}"}
+        before = {f.finding.id: f.pushed for f in five.findings()}
+        five.sync()
+        assert len(five.tool.cases) == 6
+        assert not set(others) & five.tool.cases.keys()
+        assert {f.finding.id: f.pushed for f in five.findings()} == before
+        calls = five.tool.calls["withdraw_cases"]
+        five.sync()
+        assert five.tool.calls["withdraw_cases"] == calls
+
+    def test_what_is_no_longer_suspected_leaves_the_review(self, five: Desk) -> None:
+        five.tool.lose = {"push_cases"}
+        with pytest.raises(ToolUnreachable):
+            five.push(chunk=5)
+        found = five.finding("3", "missing").finding
+        five.store.transition(found.id, Event.WITHDRAW, five.journal.now(), "labelbridge")
+        five.sync()
+        assert found.id not in sent(five)
+        assert len(sent(five)) == 4  # which the next push finds there
+        five.push()
+        assert max(Counter(sent(five)).values()) == 1
+
+    def test_the_answer_that_came_late_is_no_loss(self, five: Desk) -> None:
+        five.push(chunk=5)
+        calls = five.tool.calls["withdraw_cases"]
+        five.sync()
+        assert five.tool.calls["withdraw_cases"] == calls
 
 
 class TestWhatCannotBeShown:

@@ -39,6 +39,28 @@ def test_a_review_is_found_again_and_replaced(store: Store) -> None:
     assert [(p.ref, p.mode) for p in store.reviews_of("ls:project/7")] == [("9", ""), ("10", "task")]
 
 
+def test_a_push_that_was_cut_off_is_known_until_it_is_tidied(store: Store, begin: Begin, make_finding: Make) -> None:
+    target, later = "ls:project/7", "2026-11-20T13:00:00Z"
+    begin(store, "r1", target=target)
+    twice, withdrawn, waiting, fine = (make_finding(k, target=target) for k in range(4))
+    store.put_findings("r1", [twice, withdrawn, waiting, fine])
+    ids = [f.id for f in (twice, withdrawn, waiting, fine)]
+    store.begin_push(ids[:3], "8", AT)
+    store.transition(withdrawn.id, Event.WITHDRAW, AT, "labelbridge")
+    assert store.cut_off(target, "8", AT) == {}
+    assert store.cut_off(target, "8", later) == {withdrawn.id: ""}
+    again = [twice.id, fine.id]
+    store.begin_push(again, "8", AT)
+    for finding_id in again:
+        store.record_push(finding_id, "8", f"at {finding_id}", "", AT)
+        store.transition(finding_id, Event.PUSH, AT, "labelbridge")
+    store.end_push(again, "8")
+    assert store.cut_off(target, "8", later) == {twice.id: f"at {twice.id}", withdrawn.id: ""}
+    assert store.cut_off(target, "9", later) == store.cut_off("ls:project/8", "8", later) == {}
+    store.end_push([twice.id, withdrawn.id], "8", tidied=True)
+    assert store.cut_off(target, "8", later) == {}
+
+
 def test_a_push_is_recorded_once(store: Store, begin: Begin, make_finding: Make) -> None:
     begin(store, "r1")
     one, two = make_finding(1), make_finding(2)
