@@ -13,7 +13,7 @@ item that takes no suggestions (any more) counts as predicted by it.
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
@@ -286,14 +286,14 @@ class Cvat:
         if review.mode == ReviewMode.TASK:
             return self._review_tasks.verdicts(review, since)
         self._forget()
-        jobs = [job.id for task in self._task_ids() for job in self._layout(task).jobs]
+        jobs = [job.id for here in self._people_jobs().values() for job in here]
         return self._issues.verdicts(jobs, since)
 
     def send_back_rejected(self) -> list[SentBack]:
         """Return the jobs whose reviewer rejected them to their annotators, where those are remembered."""
         self._forget()
         known = self._memory.annotators()
-        jobs = [job for task in self._task_ids() for job in self._layout(task).jobs]
+        jobs = [job for here in self._people_jobs().values() for job in here]
         rejected = [j for j in jobs if j.stage == "validation" and j.state == "rejected"]
         return self._handover.send_back(job for job in rejected if self._handover.place(job) in known)
 
@@ -317,7 +317,7 @@ class Cvat:
         if review.mode == ReviewMode.TASK:
             return self._review_tasks.withdraw(review, finding_ids, keep)
         self._forget()
-        jobs = {task: [job.id for job in self._layout(task).jobs] for task in self._task_ids()}
+        jobs = {task: [job.id for job in here] for task, here in self._people_jobs().items()}
         every = [job for here in jobs.values() for job in here]
         gone = self._issues.withdraw(every, finding_ids, keep)
         self.notes += self._overlay.erase({task: min(here) for task, here in jobs.items() if here}, gone)
@@ -349,12 +349,7 @@ class Cvat:
                 results[index] = FixResult(order.finding.id, Outcome.CONFLICT, str(reason))
         for job, indices in groups.items():
             fixes = JobFixes(self.client, job, self._label_list(), self._size)
-            try:
-                done = work(fixes, [orders[i] for i in indices])
-            except NotFound:
-                gone = f"job {job.id} was deleted since it was scored"
-                done = [FixResult(orders[i].finding.id, Outcome.CONFLICT, gone) for i in indices]
-            results.update(zip(indices, done, strict=True))
+            results.update(zip(indices, work(fixes, [orders[i] for i in indices]), strict=True))
         return [results[i] for i in range(len(orders))]
 
     def read_changes(self, cursor: str | None) -> Changes:
@@ -441,6 +436,22 @@ class Cvat:
         # Honeypots are frames of a ground truth job, which the listing of one job does not show.
         checked = self.what.kind == "job" or not all(map(is_people_job, jobs))
         return sorted((j for j in jobs if is_people_job(j)), key=lambda j: j.id), taken, checked
+
+    def _people_jobs(self) -> dict[int, tuple[Job, ...]]:
+        """People's jobs by task, whatever the filters; of a project in one listing, where it has them all."""
+        listed: dict[int, list[Job]] = {}
+        counts: Counter[int] = Counter()
+        if self.what.kind == "project":
+            for job in map(read_job, self.client.jobs_of_project(self.what.id)):
+                counts[job.task] += 1
+                if is_people_job(job):
+                    listed.setdefault(job.task, []).append(job)
+        return {
+            task: tuple(sorted(listed[task], key=lambda j: j.id))
+            if task in listed and counts[task] >= self._job_counts.get(task, 0)
+            else self._layout(task).jobs
+            for task in self._task_ids()
+        }
 
     def _doubt_none(self) -> None:
         """Find out why no job is listed: in the wrong organization nothing is."""

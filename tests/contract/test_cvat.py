@@ -326,7 +326,7 @@ class TestOrganization:
 
         server.on_call = delete
         (result,) = tool.apply_fixes([order])
-        assert (result.outcome, "was deleted" in result.message) == (Outcome.CONFLICT, True)
+        assert (result.outcome, f"job {job.id}" in result.message) == (Outcome.CONFLICT, True)
 
     def test_a_wrong_one_is_named(self, server: FakeCvat) -> None:
         studio = Studio(server, org="zoo")
