@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
 import requests
 from chaos.ledger import Answer, Ledger, Objects, Row
@@ -29,6 +30,7 @@ from bridge.demo.label_studio_server import LabelStudioServer
 from bridge.dialects.label_studio import box_from_value, box_region, parse_label_config
 from bridge.store import StoredFinding
 from bridge.tools.hooks import LABEL_STUDIO, PATHS, TOKEN_HEADER
+from bridge.tools.label_studio_client import task_filter
 
 _FEWEST, _MOST = 16, 36
 _NOTHING_TO_DO_S = 0.3
@@ -220,10 +222,10 @@ class LabelStudioPeople:
         if self._open or time.monotonic() - self._looked_at < _RELOAD_S:
             return
         self._looked_at = time.monotonic()
-        found = self.review_projects()
-        if found:
-            self._review = found[0]
-            self._open = [t for t in self.tasks(self._review) if not t["annotations"] and t["predictions"]]
+        self._review = self._review or next(iter(self.review_projects()), 0)
+        if self._review:
+            unanswered = task_filter("total_annotations", "equal", "Number", 0)
+            self._open = [t for t in self.tasks(self._review, unanswered) if t["predictions"]]
 
     def _said(self, task: Row, decision: str) -> tuple[Answer, list[Row]]:
         """What the reviewer submits, and how it reads."""
@@ -248,11 +250,12 @@ class LabelStudioPeople:
         rows = self._call("GET", "/api/projects/?page_size=100&include=id,description")["results"]
         return [int(r["id"]) for r in rows if f"labelbridge-review-of: {self.target} " in str(r.get("description"))]
 
-    def tasks(self, project: int) -> list[Row]:
-        """All tasks of a project, with all that is in them."""
+    def tasks(self, project: int, *conditions: Row) -> list[Row]:
+        """All tasks of a project that meet all conditions, with all that is in them."""
         found: list[Row] = []
+        wanted = quote(json.dumps({"filters": {"conjunction": "and", "items": conditions}}))
         for page in range(1, 1000):
-            query = f"project={project}&page={page}&page_size=200&fields=all"
+            query = f"project={project}&page={page}&page_size=200&fields=all&query={wanted}"
             answer = self._call("GET", f"/api/tasks/?{query}")
             found += answer["tasks"]
             if len(found) >= answer["total"]:
