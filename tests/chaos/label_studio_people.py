@@ -331,7 +331,11 @@ class LabelStudioPeople:
             return reply
 
     def _call(self, method: str, path: str, body: Any = None, gone: tuple[int, ...] = ()) -> Any:
-        answer = self._session.request(method, f"{self._server.url}{path}", json=body, timeout=120)
+        for _ in range(5):
+            answer = self._session.request(method, f"{self._server.url}{path}", json=body, timeout=120)
+            # Label Studio fails to list tasks of which one is deleted just then; a person would load the page again.
+            if method != "GET" or answer.status_code != 500:
+                break
         if answer.status_code in gone:
             return None
         if answer.status_code >= 400:
