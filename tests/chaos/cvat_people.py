@@ -28,7 +28,7 @@ from bridge.store import StoredFinding
 from bridge.tools.hooks import CVAT, PATHS, SIGNATURE_HEADER
 
 _FEWEST, _MOST, _FRAMES = 10, 24, 3
-_NOTHING_TO_DO_S = 0.3
+_NOTHING_TO_DO_S = 0.05
 _RELOAD_S = 1.0
 _ANNOTATIONS = re.compile(r"/api/jobs/(\d+)/annotations(?:\?|$)")
 _MARK = re.compile(r"\[labelbridge ([0-9a-f]{16})(?: (shape:\d+) ([0-9a-f]{16})| new )?")

@@ -33,7 +33,7 @@ from bridge.tools.hooks import LABEL_STUDIO, PATHS, TOKEN_HEADER
 from bridge.tools.label_studio_client import task_filter
 
 _FEWEST, _MOST = 16, 36
-_NOTHING_TO_DO_S = 0.3
+_NOTHING_TO_DO_S = 0.05
 _RELOAD_S = 1.5
 _WITHDRAWING_S = 9.0
 _ANNOTATION = re.compile(r"/api/annotations/(\d+)/")
