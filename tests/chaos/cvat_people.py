@@ -277,7 +277,8 @@ class CvatPeople:
             first.setdefault(int(comment["issue"]), comment)
         found = []
         for issue in self._rows("/api/issues"):
-            mark = _MARK.search(first[int(issue["id"])]["message"])
+            asks = first.get(int(issue["id"]))  # none where it was made just now
+            mark = _MARK.search(asks["message"]) if asks else None
             if mark:
                 found.append({**issue, "mark": (mark[1], mark[2] or "", mark[3] or "")})
         return found
