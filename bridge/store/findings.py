@@ -54,7 +54,7 @@ def put(db: Connection, run_id: str, found: Sequence[Finding], at: str | None, b
     best = _best(found, run.target)
     known = _known(db, best)
     # One that was withdrawn, reopened or in conflict may still stand before a reviewer, as it was.
-    shown = {key for part in in_parts(list(known)) for key in reviews.pushes_of(db, part)}
+    shown = {key for part in in_parts(list(known)) for key in reviews.shown(db, part)}
     held = _bodies(db, [key for key, (state, _) in known.items() if state in _HELD or key in shown])
     batch = _Batch()
     for key, finding in best.items():

@@ -122,6 +122,12 @@ def pushed_refs(db: Connection, review_ref: str) -> dict[str, str]:
     return {row.finding_id: row.ref for row in db.execute(query)}
 
 
+def shown(db: Connection, finding_ids: Sequence[str]) -> set[str]:
+    """Those of some findings that stand in a review, or may: a push of theirs was cut off."""
+    sent = db.execute(select(sendings.c.finding_id).where(sendings.c.finding_id.in_(finding_ids))).scalars()
+    return {*pushes_of(db, finding_ids), *sent}
+
+
 def pushes_of(db: Connection, finding_ids: Sequence[str]) -> dict[str, tuple[Push, ...]]:
     """Where some findings stand, oldest push first."""
     query = (

@@ -131,6 +131,21 @@ def test_what_a_reviewer_still_sees_does_not_move(store: Store, begin: Begin, ma
     assert store.finding(shown.id).finding.revisions == moved.revisions
 
 
+def test_what_may_be_up_for_review_stays_as_it_was(store: Store, begin: Begin, make_finding: Make) -> None:
+    """A push without an answer may have brought it there; who judges it may see what it was then."""
+    begin(store, "r1")
+    begin(store, "r2")
+    sent = make_finding(1)
+    store.put_findings("r1", [sent])
+    store.begin_push([sent.id], "8", AT)
+    moved = replace(sent, label="bolt", revisions=("0" * 16,))
+    store.put_findings("r2", [moved])
+    assert store.finding(sent.id).finding.revisions == sent.revisions
+    store.end_push([sent.id], "8")
+    store.put_findings("r2", [moved])
+    assert store.finding(sent.id).finding.revisions == moved.revisions
+
+
 @pytest.mark.parametrize("state", list(State))
 def test_only_undecided_findings_are_withdrawn(store: Store, begin: Begin, make_finding: Make, state: State) -> None:
     begin(store, "r1")
