@@ -14,7 +14,7 @@ from bridge.store import Store
 from bridge.store.rows import Turn
 
 _FIRST_RETRY = timedelta(seconds=30)
-_LAST_RETRY = timedelta(hours=1)
+_LAST_RETRY = timedelta(minutes=5)
 #: When to look again though nothing is known to become due: other processes share the database.
 _LONGEST_SLEEP = timedelta(seconds=30)
 #: When to look again after something was in the way: a command at work on the target, a full disk.
@@ -103,13 +103,16 @@ class Dispatcher:
         """The journeys that may begin now, and when to look again if none may."""
         now, policy = self._now(), self._policies[target]
         waiting = self._store.waiting(target)
-        # What failed under an earlier process is tried at once: somebody may have started this one to see it mended.
-        failed = [t for t in self._store.turns(target) if t.retry_at and t.ended_at >= self._began.isoformat()]
-        blocked = {t.journey: datetime.fromisoformat(t.retry_at) for t in failed if t.retry_at}
+        blocked = {t.journey: datetime.fromisoformat(t.retry_at) for t in self._mine(target) if t.retry_at}
         wanted = due(policy, waiting, now)
         ready = tuple(j for j in wanted if blocked.get(j, now) <= now)
         moments = [blocked[j] for j in wanted if blocked.get(j, now) > now]
         return ready, min([*moments, *filter(None, [next_due(policy, waiting, now)])], default=None)
+
+    def _mine(self, target: str) -> list[Turn]:
+        """How journeys ended in this process. What failed under an earlier one is tried at once, as if for the first
+        time: somebody may have started this one to see it mended."""
+        return [turn for turn in self._store.turns(target) if turn.ended_at >= self._began.isoformat()]
 
     def _turn(self, target: str) -> None:
         """One journey after the other, each at most once, so that none can keep the others out."""
@@ -149,7 +152,7 @@ class Dispatcher:
             self._log.info("journey", journey=journey, target=target, outcome=outcome, seconds=seconds)
 
     def _failed(self, journey: Journey, target: str, error: Exception) -> None:
-        failures = 1 + next((t.failures for t in self._store.turns(target) if t.journey == journey), 0)
+        failures = 1 + next((t.failures for t in self._mine(target) if t.journey == journey), 0)
         now = self._now()
         retry = now + min(_FIRST_RETRY * 2 ** min(failures - 1, 20), _LAST_RETRY)
         known = isinstance(error, LabelbridgeError)

@@ -163,6 +163,20 @@ def test_a_new_process_tries_at_once_what_failed_under_the_old_one(desk: Desk) -
         desk.until(lambda: desk.done == [(Journey.SCORE, "a")])
 
 
+def test_what_failed_under_the_old_process_does_not_count(desk: Desk) -> None:
+    def fail(_journey: Journey, _target: str) -> None:
+        raise ToolUnreachable("Label Studio does not answer", todo="Start it")
+
+    desk.work = fail
+    desk.waiting["a"] = CHANGED
+    before, later = NOW - timedelta(minutes=1), NOW + timedelta(hours=1)
+    desk.store.put_turn(Turn("a", "score", before.isoformat(), "no such model", 9, later.isoformat()))
+    with desk.serving():
+        desk.until(lambda: [t.failures for t in desk.store.turns("a")] == [1])
+    (turn,) = desk.store.turns("a")
+    assert turn.retry_at == (NOW + timedelta(seconds=30)).isoformat()
+
+
 def test_a_journey_that_stays_due_keeps_no_other_from_its_turn(desk: Desk) -> None:
     desk.waiting["a"] = Waiting(changed=((NOW, NOW),), run_to_push=True, synced_at=NOW)
 
