@@ -170,6 +170,11 @@ class SourceOptions:
     model: str | None = None
     cross_fit: bool = False
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether they are those that the tool holds."""
+        return not (self.detector or self.predictions or self.cross_fit)
+
 
 #: As :func:`load_model`.
 Load = Callable[[SourceOptions, str, float | None], Predictor]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -34,12 +35,23 @@ class _PageResult:
     failures: tuple[Failure, ...]
 
 
+def _nobody(_item_ids: Sequence[str]) -> None:
+    """Nobody has to know."""
+
+
 def prelabel(
-    tool: AnnotationTool, source: ModelPredictions, journal: Journal, *, page_size: int, progress: Progress
+    tool: AnnotationTool,
+    source: ModelPredictions,
+    journal: Journal,
+    *,
+    page_size: int,
+    progress: Progress,
+    late: Callable[[Sequence[str]], None] = _nobody,
 ) -> PrelabelResult:
     """Predict every item that holds no prediction of this model yet, page by page.
 
-    Resumes after a crash at the page it stopped in. An image that cannot be read fails alone.
+    ``late`` is told of items that people have submitted already, before predictions are written into them: they were
+    scored without. Resumes after a crash at the page it stopped in. An image that cannot be read fails alone.
 
     Raises:
         ToolError: the tool failed; what was written stays, and running again goes on.
@@ -57,7 +69,7 @@ def prelabel(
         pages: list[_PageResult] = []
         cursor: str | None = None
         while True:
-            pages.append(step(f"page {len(pages)}", partial(_page, tool, source, journal, cursor, page_size)))
+            pages.append(step(f"page {len(pages)}", partial(_page, tool, source, journal, cursor, page_size, late)))
             progress("pre-labelling", sum(p.items for p in pages), total)
             cursor = pages[-1].next
             if cursor is None:
@@ -77,7 +89,12 @@ def prelabel(
 
 
 def _page(
-    tool: AnnotationTool, source: ModelPredictions, journal: Journal, after: str | None, limit: int
+    tool: AnnotationTool,
+    source: ModelPredictions,
+    journal: Journal,
+    after: str | None,
+    limit: int,
+    late: Callable[[Sequence[str]], None],
 ) -> _PageResult:
     page = tool.read_page(after, limit, model=source.model)
     todo, failures = [], []
@@ -93,5 +110,7 @@ def _page(
         # Before it happens: what a kill cut off is noted all the same, and noted once when it is done again.
         detail = {"model": source.model, "items": [p.item.id for p in good], "predictions": predictions}
         journal.store.note("prelabel", tool.target, detail, journal.now())
+        submitted = {record.item.id for record in records if record.submissions}
+        late([p.item.id for p in good if p.item.id in submitted])
     written = tool.write_predictions(source.model, good)
     return _PageResult(page.next, len(page.records), written, predictions, (*failures, *broken))

@@ -81,10 +81,15 @@ class Journeys:
         model = self._models.load(project.model, settings.device)
         mapping = wiring.map_labels(tool, model, project.model.label_map)
         source = wiring.model_source(tool, model, mapping, settings, project.model.threshold)
-        result = prelabel(tool, source, self._journal(step), page_size=settings.push_chunk, progress=silent)
+        rescored = {"late": partial(self._score_again, tool.target)} if project.source.is_stored else {}
+        result = prelabel(tool, source, self._journal(step), page_size=settings.push_chunk, progress=silent, **rescored)
         step("strike", lambda: self._store.strike(tool.target, "new", seen))
         self._tell(tool.target, result.failures)
         return f"{result.written} of {result.items} items pre-labelled: {result.predictions} suggestions"
+
+    def _score_again(self, target: str, item_ids: Sequence[str]) -> None:
+        """What is held against the predictions that the tool holds changes with them."""
+        self._store.note_work(target, item_ids, self._now().isoformat())
 
     def _score(self, target: _Target) -> str:
         project, tool, step, settings = target.project, target.tool, target.step, self._plan.settings

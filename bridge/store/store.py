@@ -510,6 +510,11 @@ class Store:
         with self._write() as db:
             watches.put_poll(db, target, changes, cursor, at, next_poll_at)
 
+    def note_work(self, target: str, item_ids: Sequence[str], at: str) -> None:
+        """Note that the work in some items is to be scored, though nobody changed it."""
+        with self._write() as db:
+            watches.note_work(db, target, item_ids, at)
+
     def put_failed_poll(self, target: str, error: str, at: str, next_poll_at: str) -> None:
         """Note that a poll failed; the cursor stays."""
         with self._write() as db:

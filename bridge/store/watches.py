@@ -33,6 +33,10 @@ def put_poll(db: Connection, target: str, changes: Sequence[Change], cursor: str
     _put(db, target, **fields, failures=0, error="")
 
 
+def note_work(db: Connection, target: str, item_ids: Sequence[str], at: str) -> None:
+    _put_changes(db, target, [Change(item_id, "work", at) for item_id in item_ids], "work", time_key(at))
+
+
 def put_failed_poll(db: Connection, target: str, error: str, at: str, next_poll_at: str) -> None:
     known = get(db, target)
     failures = known.failures + 1 if known else 1

@@ -117,6 +117,18 @@ def test_only_what_changed_is_shown_to_the_model_again(desk: Desk) -> None:
     assert desk.tool.calls["read_image"] == 1
 
 
+def test_what_was_submitted_before_its_suggestions_came_is_scored_again(desk: Desk) -> None:
+    desk.tool.add_item(draw(TRUTH), TRUTH[:1])
+    desk.tool.add_item(draw(TRUTH, backdrop=1))
+    desk.notice("new", "1", "2")
+    desk.take("prelabel")
+    assert desk.left == {"new": [], "work": []}
+    desk.tool.models.clear()
+    desk.project = replace(PROJECT, source=wiring.SourceOptions())
+    desk.take("prelabel")
+    assert desk.left == {"new": [], "work": ["1"]}
+
+
 def test_nothing_to_score_is_no_failure(desk: Desk) -> None:
     desk.tool.add_item(draw(TRUTH))
     desk.notice("work", "1")
