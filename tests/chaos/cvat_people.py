@@ -205,7 +205,7 @@ class CvatPeople:
         issue = self._next()
         if issue is None:
             return False
-        _, shape, _ = issue["mark"]
+        _, shape, revision = issue["mark"]
         job = int(issue["job"])
         decision = "reject"
         with self.ledger.lock:
@@ -213,10 +213,13 @@ class CvatPeople:
             if self.ledger.keep_out(str(job)) or (shape and not mine) or not self._awaits_an_answer(issue):
                 return False
             if mine:
-                decision = "edit"
                 self._corrected.add(int(mine[0]["id"]))
                 self._change(job, mine[0], self._rng.choice(("move", "relabel", "delete")))
                 self._note(job)
+                now = next((s for s in self._shapes(job) if s["id"] == mine[0]["id"]), None)
+                # Somebody else may have changed it before: put back as it was asked about, it is as it should be.
+                is_back = now and revision_of(self._names[now["label_id"]], Box(*now["points"])) == revision
+                decision = "reject" if is_back else "edit"
             self._tell("update:issue", self._call("PATCH", f"/api/issues/{issue['id']}", {"resolved": True}))
         said = Answer(time.time(), issue["mark"][0], f"issue {issue['id']}", decision, place=self._item(job))
         self.ledger.answers.append(said)
