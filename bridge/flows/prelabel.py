@@ -35,10 +35,6 @@ class _PageResult:
     failures: tuple[Failure, ...]
 
 
-def _nobody(_item_ids: Sequence[str]) -> None:
-    """Nobody has to know."""
-
-
 def prelabel(
     tool: AnnotationTool,
     source: ModelPredictions,
@@ -46,7 +42,7 @@ def prelabel(
     *,
     page_size: int,
     progress: Progress,
-    late: Callable[[Sequence[str]], None] = _nobody,
+    late: Callable[[Sequence[str]], None] | None = None,
 ) -> PrelabelResult:
     """Predict every item that holds no prediction of this model yet, page by page.
 
@@ -94,7 +90,7 @@ def _page(
     journal: Journal,
     after: str | None,
     limit: int,
-    late: Callable[[Sequence[str]], None],
+    late: Callable[[Sequence[str]], None] | None,
 ) -> _PageResult:
     page = tool.read_page(after, limit, model=source.model)
     todo, failures = [], []
@@ -110,7 +106,8 @@ def _page(
         # Before it happens: what a kill cut off is noted all the same, and noted once when it is done again.
         detail = {"model": source.model, "items": [p.item.id for p in good], "predictions": predictions}
         journal.store.note("prelabel", tool.target, detail, journal.now())
-        submitted = {record.item.id for record in records if record.submissions}
-        late([p.item.id for p in good if p.item.id in submitted])
+        submitted = [r.item.id for r in records if source.model in r.predicted_by and r.submissions]
+        if late is not None and submitted:
+            late(submitted)
     written = tool.write_predictions(source.model, good)
     return _PageResult(page.next, len(page.records), written, predictions, (*failures, *broken))

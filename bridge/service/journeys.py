@@ -22,7 +22,6 @@ from bridge.flows.prelabel import prelabel
 from bridge.flows.progress import silent
 from bridge.flows.push import choose, push
 from bridge.flows.score import Journal, ScoreOptions, score
-from bridge.flows.sources import StoredPredictions
 from bridge.flows.sync import sync
 from bridge.logs import Log
 from bridge.plan import Plan, ProjectPlan
@@ -81,8 +80,14 @@ class Journeys:
         model = self._models.load(project.model, settings.device)
         mapping = wiring.map_labels(tool, model, project.model.label_map)
         source = wiring.model_source(tool, model, mapping, settings, project.model.threshold)
-        rescored = {"late": partial(self._score_again, tool.target)} if project.source.is_stored else {}
-        result = prelabel(tool, source, self._journal(step), page_size=settings.push_chunk, progress=silent, **rescored)
+        result = prelabel(
+            tool,
+            source,
+            self._journal(step),
+            page_size=settings.push_chunk,
+            progress=silent,
+            late=partial(self._score_again, tool.target) if project.source.is_stored else None,
+        )
         step("strike", lambda: self._store.strike(tool.target, "new", seen))
         self._tell(tool.target, result.failures)
         return f"{result.written} of {result.items} items pre-labelled: {result.predictions} suggestions"
@@ -96,7 +101,7 @@ class Journeys:
         seen = step("seen", partial(self._seen, tool.target, "work"))
         source = wiring.prediction_source(tool, project.source, settings, self._models.load)
         # What the tool holds may have changed without the item; what a model says of the same image does not.
-        options = ScoreOptions(recall=not isinstance(source, StoredPredictions))
+        options = ScoreOptions(recall=not project.source.is_stored)
         run: str | None = None
         try:
             result = score(
