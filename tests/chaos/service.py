@@ -44,7 +44,9 @@ class Service:
             left = [store.cut_off(self.target, place.ref, "9") for place in store.reviews_of(self.target)]
         if watch is None or not watch.polled_at or not watch.synced_at:
             return False
-        looked = min(_seconds(watch.polled_at), _seconds(watch.synced_at)) > since
+        # What a run no longer finds leaves the tool with the sync behind it.
+        last = max([since, *(_seconds(turn.ended_at) for turn in turns if turn.journey == "score")])
+        looked = _seconds(watch.polled_at) > since and _seconds(watch.synced_at) > last
         busy = waiting.new_items or waiting.changed or waiting.run_to_push or waiting.answers
         return looked and not busy and not any(left) and not any(turn.failures for turn in turns)
 
