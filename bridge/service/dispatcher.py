@@ -79,6 +79,8 @@ class Dispatcher:
                     sleep = self._begin(pool)
                 except StoreError as error:
                     self._log.error("store_failed", **error.as_dict())
+                except Exception as error:  # nobody would notice that nothing is begun any more
+                    self._log.error("dispatch_broke", exc_info=error)
                 self._wake.wait(sleep.total_seconds())
 
     def _begin(self, pool: ThreadPoolExecutor) -> timedelta:
@@ -132,6 +134,9 @@ class Dispatcher:
             pause = _SHORT_SLEEP
         except StoreError as error:
             self._log.error("store_failed", target=target, **error.as_dict())
+            pause = _SHORT_SLEEP
+        except Exception as error:  # which the pool would keep to itself
+            self._log.error("turn_broke", target=target, exc_info=error)
             pause = _SHORT_SLEEP
         finally:
             with self._lock:

@@ -73,7 +73,7 @@ def make_receiver(
         wake: called after new hints were stored; it must return at once.
         now: our clock, aware.
         watched: the targets that are watched at the moment, review projects among them; webhooks from elsewhere are
-            counted and dropped. None takes them all.
+            counted and dropped. It must return at once. None takes them all.
         body_s: seconds that a body may take to arrive.
         answer_s: seconds after which a webhook is answered though it is not stored yet; it stays in the queue.
         capacity: so many webhooks wait to be stored at most.

@@ -102,11 +102,6 @@ class Reconciler:
         threads = self._rhythm.at_once * max(len(self._servers), 1)
         self._pool = pool or ThreadPoolExecutor(threads, thread_name_prefix="poll")
 
-    @property
-    def watched(self) -> Collection[str]:
-        """The places that webhooks are wanted of, reviews among them."""
-        return {watch.place for watch in list(self._watches.values())}
-
     def run(self, stop: threading.Event, wake: threading.Event, changed: Callable[[str], None]) -> None:
         """Poll until ``stop`` is set; set ``wake`` too for it to be seen at once.
 
@@ -117,8 +112,11 @@ class Reconciler:
         self._wake = wake
         while not stop.is_set():
             wake.clear()
-            for target in sorted(self.step()):
-                changed(target)
+            try:
+                for target in sorted(self.step()):
+                    changed(target)
+            except Exception as error:  # nobody would notice that nothing is watched any more
+                self._log.error("watch_broke", exc_info=error)
             wake.wait(self.idle_s())
         self._pool.shutdown(wait=False, cancel_futures=True)
 

@@ -6,7 +6,6 @@ import json
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
@@ -25,11 +24,10 @@ from bridge.service.journeys import Journeys
 from bridge.service.parts import Part
 from bridge.service.receiver import NO_SECRET, make_receiver
 from bridge.service.reconciler import Reconciler
+from bridge.service.watched import watched
 from bridge.store import Store
 from bridge.tools import AnnotationTool
 from bridge.tools.hooks import PATHS
-
-_KNOWN_S = 10.0
 
 
 def utc_now() -> datetime:
@@ -125,33 +123,15 @@ def _note_policies(plan: Plan, store: Store) -> None:
 def _receiving(plan: Plan, store: Store, wake: Callable[[], None], log: Log) -> Iterator[None]:
     settings = plan.settings
     secret = settings.hooks_secret.get_secret_value() if settings.hooks_secret else ""
-    app = make_receiver(store, dict.fromkeys(PATHS, secret), wake, utc_now, watched=_Watched(plan, store))
-    listener = listen(settings.hooks_host, settings.hooks_port)
-    thread = ServerThread(app, listener)
-    thread.start()
-    log.info("listening_for_webhooks", url=url_of(listener))
-    if not secret:
-        log.warning("webhooks_refused", reason=str(NO_SECRET))
-    try:
-        yield
-    finally:
-        thread.stop()
-
-
-class _Watched:
-    """The places that webhooks are wanted of; looked up once in a while, as it is asked for with each of them."""
-
-    def __init__(self, plan: Plan, store: Store) -> None:
-        self._plan = plan
-        self._store = store
-        self._known: frozenset[str] = frozenset()
-        self._until = 0.0
-
-    def __call__(self) -> Collection[str]:
-        if time.monotonic() > self._until:
-            projects = self._plan.projects
-            reviews = (place.ref for target in projects for place in self._store.reviews_of(target))
-            # Where a review is a project of its own, the reference is its number.
-            self._known = frozenset(projects) | {f"ls:project/{ref}" for ref in reviews if ref.isdecimal()}
-            self._until = time.monotonic() + _KNOWN_S
-        return self._known
+    with watched(plan.projects, store, log) as wanted:
+        app = make_receiver(store, dict.fromkeys(PATHS, secret), wake, utc_now, watched=wanted)
+        listener = listen(settings.hooks_host, settings.hooks_port)
+        thread = ServerThread(app, listener)
+        thread.start()
+        log.info("listening_for_webhooks", url=url_of(listener))
+        if not secret:
+            log.warning("webhooks_refused", reason=str(NO_SECRET))
+        try:
+            yield
+        finally:
+            thread.stop()

@@ -202,3 +202,27 @@ def test_an_error_of_our_own_is_told_with_its_place(desk: Desk) -> None:
         desk.until(lambda: bool(desk.store.turns("a")))
     assert desk.store.turns("a")[0].outcome == "unexpected ZeroDivisionError"
     assert "test_dispatcher.py" in desk.log.getvalue()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_error_of_our_own_keeps_nobody_from_working(desk: Desk, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Whether it strikes as turns are begun (the first question) or in a turn (the second)."""
+    asked = []
+
+    def waiting(target: str) -> Waiting:
+        asked.append(target)
+        if len(asked) == times:
+            raise ZeroDivisionError
+        return desk.waiting[target]
+
+    monkeypatch.setattr(desk.store, "waiting", waiting)
+    desk.waiting = {"a": CHANGED, "b": QUIET}
+    with desk.serving(workers=1) as dispatcher:
+
+        def done() -> bool:
+            desk.now += timedelta(seconds=6)
+            dispatcher.wake()
+            return desk.done == [(Journey.SCORE, "a")]
+
+        desk.until(done)
+    assert "ZeroDivisionError" in desk.log.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,7 +164,6 @@ def test_reviews_are_watched_for_answers(store: Store) -> None:
     world.run(602)
     assert store.waiting(FIRST).answers
     assert not store.waiting(SECOND).answers
-    assert world.reconciler.watched == {FIRST, SECOND}
 
 
 def test_issues_of_cvat_are_answers_in_the_target_itself(store: Store) -> None:
@@ -175,6 +175,31 @@ def test_issues_of_cvat_are_answers_in_the_target_itself(store: Store) -> None:
     assert world.reconciler.step() == {"cvat:task/12"}
     assert store.waiting("cvat:task/12").answers
     assert not store.waiting("cvat:task/13").answers
+
+
+def test_an_error_of_our_own_ends_no_watch(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(store, [FIRST])
+    step, steps = world.reconciler.step, []
+
+    def broken_once() -> set[str]:
+        steps.append(1)
+        if len(steps) == 1:
+            raise ZeroDivisionError
+        return step()
+
+    monkeypatch.setattr(world.reconciler, "step", broken_once)
+    stop, wake = threading.Event(), threading.Event()
+    thread = threading.Thread(target=world.reconciler.run, args=(stop, wake, lambda _: None))
+    thread.start()
+    deadline = time.monotonic() + 10
+    while len(steps) < 2 and thread.is_alive() and time.monotonic() < deadline:
+        wake.set()
+        time.sleep(0.01)
+    stop.set()
+    wake.set()
+    thread.join(10)
+    assert len(steps) > 1
+    assert not thread.is_alive()
 
 
 def test_threads_wait_for_a_wake_and_stop(store: Store) -> None:
