@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from bridge import wiring
 from bridge.commands import audit
 from bridge.commands.backup import backup, restore
 from bridge.commands.connect import connect
@@ -40,6 +42,22 @@ app = typer.Typer(
         "7 data folder, 8 done but for some items, 9 plugin, 130 stopped with Ctrl-C."
     ),
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        Output().say(f"labelbridge {wiring.program_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _of_every_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    del version  # its callback has seen to it
+
 
 app.add_typer(audit.app, name="audit")
 app.command()(init)

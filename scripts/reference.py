@@ -30,6 +30,7 @@ def reference() -> str:
         "## Commands",
     ]
     group: Any = typer.main.get_command(app)
+    lines += ["", "| | |", "|---|---|", *(_parameter(p) for p in group.params if p.name != "help")]
     for name, command in _commands(group):
         lines += ["", f"### labelbridge {name}", "", " ".join((command.help or "").split()), ""]
         rows = [_parameter(p) for p in command.params if p.name != "help"]
