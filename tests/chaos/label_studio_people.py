@@ -256,9 +256,10 @@ class LabelStudioPeople:
         wanted = quote(json.dumps({"filters": {"conjunction": "and", "items": conditions}}))
         for page in range(1, 1000):
             query = f"project={project}&page={page}&page_size=200&fields=all&query={wanted}"
-            answer = self._call("GET", f"/api/tasks/?{query}")
-            found += answer["tasks"]
-            if len(found) >= answer["total"]:
+            # A page that was announced is gone when tasks left the list meanwhile.
+            answer = self._call("GET", f"/api/tasks/?{query}", gone=(404,) if page > 1 else ())
+            found += answer["tasks"] if answer else []
+            if not answer or len(found) >= answer["total"]:
                 break
         return found
 
