@@ -303,6 +303,13 @@ class TestStore:
             assert receiver.counted("cvat", "failed") == 1
             assert receiver.wakes == []
 
+    def test_nobody_can_say_what_is_watched(self, store: Store) -> None:
+        def watched() -> set[str]:
+            raise StoreError("the disk reports an error")
+
+        with receiving(store, watched=watched) as receiver:
+            assert receiver.cvat(cvat()) == (503, "failed")
+
     def test_old_hints_are_forgotten(self, store: Store) -> None:
         old = Hint("cvat", (), "update:job", None, "0" * 64, "2026-11-12T11:00:00+00:00")
         young = Hint("cvat", (), "update:job", None, "1" * 64, "2026-11-12T13:00:00+00:00")
